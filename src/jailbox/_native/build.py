@@ -1,0 +1,170 @@
+"""
+What the C part is made of: file lists, compiler flags, and the cffi recipe.
+
+One C tree is compiled twice: into the extension ``jailbox._native._lib`` and
+into the helper, a freestanding executable that the extension carries inside
+itself. ``setup.py`` does the compiling; this file only says what and how.
+
+It is executed as a file by cffi with the project root as working directory,
+so paths are relative to that and nothing of the package is imported. It is not
+part of the installed package.
+
+To add a C file: put its name in one of the lists below.
+"""
+
+import os
+import platform
+from pathlib import Path
+
+from cffi import FFI
+
+ROOM = "src/jailbox/_native"
+
+# The declarations that Python sees stand in this header, between two markers.
+CDEF_HEADER = "jailbox.h"
+
+# The host's side: loaded into the Python process.
+EXTENSION_SOURCES = ["spawn.c"]
+
+# The jail's side: keeper, init and stager. No libc, no Python.
+HELPER_SOURCES = ["helper.c"]
+
+WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wshadow",
+    "-Wconversion",
+    "-Wsign-conversion",
+    "-Wstrict-prototypes",
+    "-Wpointer-arith",
+    "-Wvla",
+    "-Wformat=2",
+    "-Wundef",
+    "-Wnull-dereference",
+    "-Wimplicit-fallthrough",
+]
+
+# The glue that cffi generates is not clean under these two; our own files are.
+OWN_WARNINGS = ["-Wmissing-prototypes", "-Wcast-qual"]
+
+# A warning stops the build where we read it (CI), not on a stranger's compiler.
+if os.environ.get("JAILBOX_WERROR") == "1":
+    WARNINGS.append("-Werror")
+
+# Control-flow protection is spelled differently by each architecture.
+CONTROL_FLOW = {
+    "x86_64": ["-fcf-protection"],
+    "aarch64": ["-mbranch-protection=standard"],
+}.get(platform.machine(), [])
+
+EXTENSION_FLAGS = [
+    "-std=gnu11",
+    *WARNINGS,
+    *CONTROL_FLOW,
+    "-fvisibility=hidden",
+    "-fstack-protector-strong",
+    "-fstack-clash-protection",
+    # Distributions define an older level: undefine it, or the compiler warns.
+    "-U_FORTIFY_SOURCE",
+    "-D_FORTIFY_SOURCE=3",
+]
+
+EXTENSION_LINK_FLAGS = ["-Wl,-z,relro,-z,now,-z,noexecstack"]
+
+HELPER_FLAGS = [
+    "-std=gnu11",
+    *WARNINGS,
+    *OWN_WARNINGS,
+    *CONTROL_FLOW,
+    "-Os",
+    "-ffreestanding",
+    "-fPIE",
+    "-fvisibility=hidden",
+    # Without libc there is no thread area to keep a canary in.
+    "-fno-stack-protector",
+    # Otherwise the compiler turns the loop inside memset() into memset().
+    "-fno-tree-loop-distribute-patterns",
+    # Nobody unwinds these frames.
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+    "-ffunction-sections",
+    "-fdata-sections",
+]
+if platform.machine() == "aarch64":
+    # Outlined atomics live in libgcc and ask libc which CPU this is.
+    HELPER_FLAGS.append("-mno-outline-atomics")
+
+HELPER_LINK_FLAGS = [
+    "-nostdlib",
+    "-static-pie",
+    "-Wl,--gc-sections,--build-id=none,--strip-all",
+    "-Wl,-z,relro,-z,now,-z,noexecstack,-z,text",
+]
+
+# Bytes. The helper is written to a memfd for every embedding process.
+HELPER_MAX_SIZE = 100 * 1024
+
+
+def in_room(*names: str) -> list[str]:
+    """Return the paths of files of this room, relative to the project root."""
+    return [f"{ROOM}/{name}" for name in names]
+
+
+def headers() -> list[str]:
+    """Return every header of the room: touching one rebuilds everything."""
+    return sorted(str(path) for path in Path(ROOM).glob("*.h"))
+
+
+def cdef() -> str:
+    """Return what stands in the header between the two markers."""
+    text = Path(ROOM, CDEF_HEADER).read_text(encoding="utf-8")
+    before, begin, rest = text.partition("/* cffi:begin */")
+    inside, end, after = rest.partition("/* cffi:end */")
+    if not (begin and end):
+        message = f"{ROOM}/{CDEF_HEADER}: no cffi:begin and cffi:end markers"
+        raise SystemExit(message)
+    # Kept, so that an error of cffi names the line of the header.
+    line = before.count("\n") + 1
+    return f'# {line} "{ROOM}/{CDEF_HEADER}"\n{inside}'
+
+
+def helper_command(compiler: list[str], output: str, *defines: str) -> list[str]:
+    """
+    Return the compiler call that makes the helper in one go.
+
+    Args:
+        compiler: The compiler and what always goes with it.
+
+        output: Where the executable is written.
+
+        defines: Macros as ``NAME`` or ``NAME=value``.
+    """
+    macros = [f"-D{define}" for define in defines]
+    sources = in_room(*HELPER_SOURCES)
+    return [
+        *compiler,
+        *HELPER_FLAGS,
+        *macros,
+        f"-I{ROOM}",
+        "-o",
+        output,
+        *sources,
+        *HELPER_LINK_FLAGS,
+    ]
+
+
+def ffibuilder() -> FFI:
+    """Return the cffi recipe of the extension."""
+    ffi = FFI()
+    ffi.cdef(cdef())
+    ffi.set_source(
+        "jailbox._native._lib",
+        f'#include "{CDEF_HEADER}"\n',
+        sources=in_room(*EXTENSION_SOURCES),
+        # What is listed here goes into the sdist, and rebuilds when touched.
+        depends=[*headers(), *in_room("build.py", *HELPER_SOURCES)],
+        include_dirs=[ROOM],
+        extra_compile_args=EXTENSION_FLAGS,
+        extra_link_args=EXTENSION_LINK_FLAGS,
+    )
+    return ffi
