@@ -119,7 +119,7 @@ def cdef() -> str:
     """Return what stands in the header between the two markers."""
     text = Path(ROOM, CDEF_HEADER).read_text(encoding="utf-8")
     before, begin, rest = text.partition("/* cffi:begin */")
-    inside, end, after = rest.partition("/* cffi:end */")
+    inside, end, _ = rest.partition("/* cffi:end */")
     if not (begin and end):
         message = f"{ROOM}/{CDEF_HEADER}: no cffi:begin and cffi:end markers"
         raise SystemExit(message)
