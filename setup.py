@@ -13,6 +13,7 @@ import shlex
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -50,17 +51,21 @@ class BuildNative(build_ext):
         """Put the helper's image and our version into *ext*, and compile it."""
         room = runpy.run_path(BUILD)
         version = f'"{self.distribution.get_version()}"'
-        ext.define_macros = [*ext.define_macros, ("JB_VERSION", version)]
+        macros = [("JB_VERSION", version)]
         if os.environ.get("JAILBOX_FAULTS") == "1":
-            ext.define_macros.append(("JB_FAULTS", "1"))
-        defines = [f"{name}={value}" for name, value in ext.define_macros if value]
+            # Test builds can make any step of a start fail.
+            macros.append(("JB_FAULTS", "1"))
+        ext.define_macros = [*ext.define_macros, *macros]
         ext.depends = [*ext.depends, "setup.py", "src/jailbox/_version.py"]
-        sources = [*room["in_room"](*room["HELPER_SOURCES"]), *ext.depends]
-        ext.sources.append(self.helper_image(room, sources, defines))
+        helper = self.helper_image(room, ext.depends, macros)
+        ext.sources = [*ext.sources, helper]
         super().build_extension(ext)
 
     def helper_image(
-        self, room: dict[str, object], sources: list[str], defines: list[str]
+        self,
+        room: dict[str, Any],  # The names of a file that was executed.
+        sources: list[str],
+        macros: list[tuple[str, str]],
     ) -> str:
         """Compile the helper if *sources* are newer; return the file with its bytes."""
         helper = Path(self.build_temp, "jailbox-helper")
@@ -70,6 +75,7 @@ class BuildNative(build_ext):
             compiler = shlex.split(
                 os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
             )
+            defines = [f"{name}={value}" for name, value in macros]
             self.spawn(room["helper_command"](compiler, str(helper), *defines))
             size = helper.stat().st_size
             if size > room["HELPER_MAX_SIZE"]:
@@ -86,11 +92,10 @@ class BuildPython(build_py):
         self, package: str, package_dir: str
     ) -> list[tuple[str, str, str]]:
         """Return the modules of *package* that are installed."""
-        return [
-            module
-            for module in super().find_package_modules(package, package_dir)
-            if module[:2] != ("jailbox._native", "build")
-        ]
+        modules: list[tuple[str, str, str]] = super().find_package_modules(  # type: ignore[no-untyped-call]
+            package, package_dir
+        )
+        return [each for each in modules if each[:2] != ("jailbox._native", "build")]
 
 
 setup(
