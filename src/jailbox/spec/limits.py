@@ -1,0 +1,394 @@
+"""
+How much a jail may use.
+
+Wishes only. Which of them a machine can enforce, and how, is decided in
+`jailbox.run.compile`; a limit that cannot be enforced there is an error or an allowed
+degradation, never silence.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import TypeAlias
+
+import attrs
+
+from jailbox.errors import SpecError, SpecTypeError
+from jailbox.spec.mapping import FrozenMap
+from jailbox.spec.units import parse_duration, parse_size
+
+__all__ = [
+    "CPUS_MAX",
+    "DEFAULT_PROCESSES",
+    "RLIMIT_NAMES",
+    "UNLIMITED",
+    "Limits",
+    "Rlimit",
+    "format_cpuset",
+    "parse_cpuset",
+]
+
+Rlimit: TypeAlias = tuple[int | None, int | None]
+"""A soft and a hard limit; ``None`` is unlimited."""
+
+UNLIMITED: Rlimit = (None, None)
+
+RLIMIT_NAMES: frozenset[str] = frozenset(
+    {
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    }
+)
+"""Every resource limit of Linux, as in OCI but lower case and without ``RLIMIT_``."""
+
+# Fields that are resource limits of their own; giving both would be two answers.
+_RLIMIT_FIELDS = {
+    "open_files": "nofile",
+    "file_size": "fsize",
+    "core": "core",
+    "stack": "stack",
+}
+
+DEFAULT_PROCESSES = 2048
+"""As Podman: far above what programs need, far below what hurts a host."""
+
+CPUS_MAX = 8192
+"""The most processors a Linux kernel can be built for."""
+
+MEMORY_MIN = 1 << 20
+_PROCESSES_MAX = 1 << 22  # the kernel's own bound of pid_max
+_COUNT_MAX = 2**63 - 1
+
+
+def _size(
+    value: int | str | None, argument: str, minimum: int, why: str = ""
+) -> int | None:
+    if value is None:
+        return None
+    size = parse_size(value, argument)
+    if size < minimum:
+        raise SpecError(
+            argument, "is too small", value=value, accepted=f"at least {minimum}{why}"
+        )
+    return size
+
+
+def _count(value: int | None, argument: str, minimum: int, maximum: int) -> int | None:
+    if value is None:
+        return None
+    accepted = f"an int from {minimum} to {maximum}, or None"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpecTypeError(argument, "is not a number", value=value, accepted=accepted)
+    if not minimum <= value <= maximum:
+        raise SpecError(argument, "is out of range", value=value, accepted=accepted)
+    return int(value)
+
+
+def _seconds(value: float | timedelta | None, argument: str) -> float | None:
+    if value is None:
+        return None
+    seconds = parse_duration(value, argument)
+    if seconds == 0:
+        raise SpecError(
+            argument, "is zero", value=value, accepted="more than 0 seconds, or None"
+        )
+    return seconds
+
+
+# attrs and mypy want one named function for each type of argument.
+
+
+def _memory(value: int | str | None) -> int | None:
+    return _size(value, "memory", MEMORY_MIN, " bytes (nothing starts in less)")
+
+
+def _swap(value: int | str | None) -> int | None:
+    return _size(value, "swap", 0)
+
+
+def _cpus(value: float | None) -> float | None:
+    if value is None:
+        return None
+    accepted = f"a number of processors from 0.01 to {CPUS_MAX}, or None"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpecTypeError("cpus", "is not a number", value=value, accepted=accepted)
+    # NaN fails every comparison, so it is refused here too.
+    if not 0.01 <= value <= CPUS_MAX:
+        raise SpecError("cpus", "is out of range", value=value, accepted=accepted)
+    return float(value)
+
+
+def _cpu_time(value: float | timedelta | None) -> float | None:
+    return _seconds(value, "cpu_time")
+
+
+def _wall(value: float | timedelta | None) -> float | None:
+    return _seconds(value, "wall")
+
+
+def _processes(value: int | None) -> int | None:
+    return _count(value, "processes", 1, _PROCESSES_MAX)
+
+
+def _disk(value: int | str | None) -> int | None:
+    return _size(value, "disk", 1)
+
+
+def _inodes(value: int | None) -> int | None:
+    return _count(value, "inodes", 1, _COUNT_MAX)
+
+
+def _output(value: int | str | None) -> int | None:
+    return _size(value, "output", 0)
+
+
+def _open_files(value: int | None) -> int | None:
+    return _count(value, "open_files", 3, 1 << 30)
+
+
+def _file_size(value: int | str | None) -> int | None:
+    return _size(value, "file_size", 0)
+
+
+def _core(value: int | str | None) -> int | None:
+    return _size(value, "core", 0)
+
+
+def _stack(value: int | str | None) -> int | None:
+    return _size(value, "stack", 1 << 16, " bytes")
+
+
+_CPUSET_ACCEPTED = f"numbers and ranges below {CPUS_MAX} such as '0-3,5'"
+_CPUSET_PART = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
+
+def parse_cpuset(value: str | Iterable[int]) -> tuple[int, ...]:
+    """
+    Read a set of processors: ``"0-3,5"`` or their numbers.
+
+    Returns:
+        The numbers, ascending, each once.
+
+    Raises:
+        SpecError: If it is none, empty, or names a processor no kernel can have.
+    """
+    numbers: set[int] = set()
+    if isinstance(value, str):
+        for part in value.split(","):
+            match = _CPUSET_PART.fullmatch(part)
+            first = int(match[1]) if match else -1
+            last = int(match[2] or match[1]) if match else -1
+            if not 0 <= first <= last < CPUS_MAX:
+                raise SpecError(
+                    "cpuset",
+                    "is not a set of processors",
+                    value=value,
+                    accepted=_CPUSET_ACCEPTED,
+                )
+            numbers.update(range(first, last + 1))
+        return tuple(sorted(numbers))
+    if not isinstance(value, Iterable) or isinstance(value, bytes):
+        raise SpecTypeError(
+            "cpuset",
+            "is not a set of processors",
+            value=value,
+            accepted=_CPUSET_ACCEPTED,
+        )
+    for number in value:
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise SpecTypeError(
+                "cpuset", "has no number", value=number, accepted=_CPUSET_ACCEPTED
+            )
+        if not 0 <= number < CPUS_MAX:
+            raise SpecError(
+                "cpuset", "is out of range", value=number, accepted=_CPUSET_ACCEPTED
+            )
+        numbers.add(int(number))
+    if not numbers:
+        raise SpecError("cpuset", "is empty", accepted=_CPUSET_ACCEPTED)
+    return tuple(sorted(numbers))
+
+
+def format_cpuset(numbers: Iterable[int]) -> str:
+    """Print processors in the kernel's list format, ascending: ``0-3,5``."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _cpuset(value: str | Iterable[int] | None) -> str | None:
+    return None if value is None else format_cpuset(parse_cpuset(value))
+
+
+def _rlimit_part(value: object, argument: str) -> int | None:
+    if value is None or value == "unlimited":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise SpecTypeError(
+            argument,
+            "is not a limit",
+            value=value,
+            accepted="an int, a size, or None for unlimited",
+        )
+    return parse_size(value, argument)
+
+
+def _rlimits(value: Mapping[str, object] | None) -> FrozenMap[str, Rlimit]:
+    if value is None or value is _NO_RLIMITS:
+        return _NO_RLIMITS
+    if not isinstance(value, Mapping):
+        raise SpecTypeError(
+            "rlimits", "is not a mapping", value=value, accepted="{'nproc': (64, 64)}"
+        )
+    limits: dict[str, Rlimit] = {}
+    for given, pair in value.items():
+        name = given.lower().removeprefix("rlimit_") if isinstance(given, str) else ""
+        if name not in RLIMIT_NAMES:
+            raise SpecError(
+                "rlimits",
+                "has an unknown name",
+                value=given,
+                accepted=", ".join(sorted(RLIMIT_NAMES)),
+            )
+        argument = f"rlimits[{name!r}]"
+        if name in limits:
+            raise SpecError(argument, "is given twice")
+        if isinstance(pair, tuple | list):
+            if len(pair) != 2:
+                raise SpecError(
+                    argument, "is not a pair", value=pair, accepted="(soft, hard)"
+                )
+            soft, hard = (_rlimit_part(part, argument) for part in pair)
+        else:
+            soft = hard = _rlimit_part(pair, argument)
+        if hard is not None and (soft is None or soft > hard):
+            raise SpecError(
+                argument,
+                "has a soft limit above the hard one",
+                value=pair,
+                accepted="soft <= hard",
+            )
+        limits[name] = (soft, hard)
+    return FrozenMap(limits)
+
+
+_NO_RLIMITS: FrozenMap[str, Rlimit] = FrozenMap()
+
+
+@attrs.frozen(kw_only=True, cache_hash=True)
+class Limits:
+    """
+    How much a jail may use: all its processes together, unless said otherwise.
+
+    >>> Limits(memory="256M", cpu_time=2, wall=5, processes=32).memory
+    268435456
+
+    ``None`` means no bound of ours. Derive with ``attrs.evolve``.
+
+    Attributes:
+        memory: Bytes of memory, page cache of the jail included. Past it the kernel
+            kills the jail; the verdict is ``memory``.
+
+        swap: Bytes of swap *beyond* memory. ``None`` with a memory limit means none.
+
+        cpus: How many processors' worth of time per time: ``0.5`` is half of one.
+
+        cpuset: Which processors, in the kernel's list format: ``0-3,5``.
+
+        cpu_time: Seconds of processor time, summed over the whole tree and its past.
+
+        wall: Seconds from start to end, however they are spent.
+
+        processes: Processes and threads at the same time.
+
+        disk: Bytes of the writable layer.
+
+        inodes: Files in the writable layer.
+
+        output: Bytes on one of stdout and stderr, past which the program is ended
+            with the verdict ``output``. To cut off and let it run is ``max_output``.
+
+        open_files: Descriptors of one process. ``None``: soft 1024, hard as here.
+
+        file_size: Bytes of one file that a process writes.
+
+        core: Bytes of a core dump; 0 for none at all.
+
+        stack: Bytes of a process' stack.
+
+        rlimits: Other resource limits, name to (soft, hard): ``{"memlock": (0, 0)}``.
+    """
+
+    memory: int | None = attrs.field(default=None, converter=_memory)
+    swap: int | None = attrs.field(default=None, converter=_swap)
+    cpus: float | None = attrs.field(default=None, converter=_cpus)
+    cpuset: str | None = attrs.field(default=None, converter=_cpuset)
+    cpu_time: float | None = attrs.field(default=None, converter=_cpu_time)
+    wall: float | None = attrs.field(default=None, converter=_wall)
+    processes: int | None = attrs.field(default=DEFAULT_PROCESSES, converter=_processes)
+    disk: int | None = attrs.field(default=None, converter=_disk)
+    inodes: int | None = attrs.field(default=None, converter=_inodes)
+    output: int | None = attrs.field(default=None, converter=_output)
+    open_files: int | None = attrs.field(default=None, converter=_open_files)
+    file_size: int | None = attrs.field(default=None, converter=_file_size)
+    core: int | None = attrs.field(default=0, converter=_core)
+    stack: int | None = attrs.field(default=None, converter=_stack)
+    rlimits: FrozenMap[str, Rlimit] = attrs.field(
+        default=_NO_RLIMITS, converter=_rlimits
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.swap is not None and self.memory is None:
+            raise SpecError(
+                "swap",
+                "needs a memory limit",
+                value=self.swap,
+                accepted="swap together with memory",
+            )
+        if self.rlimits:
+            for field, name in _RLIMIT_FIELDS.items():
+                # core has a default, which an entry in rlimits replaces.
+                given = getattr(self, field) not in (None, 0)
+                if given and name in self.rlimits:
+                    raise SpecError(
+                        f"rlimits[{name!r}]",
+                        f"is also given as {field}",
+                        accepted=f"either {field} or rlimits",
+                    )
+
+    @property
+    def extra_swap(self) -> int | None:
+        """Bytes of swap beyond memory: 0 if memory is bounded and swap not given."""
+        return 0 if self.swap is None and self.memory is not None else self.swap
+
+    def all_rlimits(self) -> FrozenMap[str, Rlimit]:
+        """Every resource limit that was asked for, named fields included."""
+        limits: dict[str, Rlimit] = {}
+        for field, name in _RLIMIT_FIELDS.items():
+            value = getattr(self, field)
+            if value is not None:
+                limits[name] = (value, value)
+        return FrozenMap(limits | dict(self.rlimits))
+
+
+DEFAULT_LIMITS = Limits()
+"""The limits of a jail for which none were given."""

@@ -1,0 +1,256 @@
+"""
+What else is seen in a jail: host directories, memory file systems, devices.
+
+Wishes only: a source is a text here, opened by `jailbox.linux`, and looked for
+nowhere. Every mount is ``nosuid``, and private; loosening is written out
+(``writable=True``).
+"""
+
+from typing import TypeAlias
+
+import attrs
+
+from jailbox.errors import SpecError, SpecTypeError
+from jailbox.spec.texts import AnyPath, absolute_path
+from jailbox.spec.units import parse_size
+
+__all__ = ["AnyMount", "Bind", "Device", "Mount", "Tmpfs", "mount_target"]
+
+_TARGET_ACCEPTED = (
+    "an absolute path without '..', not /, and not on or below /proc and /sys, "
+    "not /dev itself, not below /dev/pts"
+)
+
+
+def mount_target(value: AnyPath, argument: str = "target") -> str:
+    """
+    Take a path inside of a jail that something may be mounted on.
+
+    Raises:
+        SpecError: If it is relative, has ".." or control characters, or would cover
+            what the jail itself is made of.
+    """
+    target = absolute_path(value, argument)
+    parts = target.split("/")
+    if (
+        target == "/"
+        or ".." in parts
+        or parts[1] in ("proc", "sys")
+        or target == "/dev"
+        or parts[1:3] == ["dev", "pts"]
+    ):
+        raise SpecError(
+            argument, "cannot be mounted on", value=value, accepted=_TARGET_ACCEPTED
+        )
+    if any(ord(c) < 32 or ord(c) == 127 for c in target):
+        # They would forge lines of /proc/self/mountinfo for whoever reads it badly.
+        raise SpecError(
+            argument,
+            "has control characters",
+            value=value,
+            accepted="a path without control characters",
+        )
+    return target
+
+
+def _target(value: AnyPath) -> str:
+    return mount_target(value)
+
+
+def _source(value: AnyPath) -> str:
+    try:
+        return absolute_path(value, "source")
+    except SpecTypeError:
+        raise
+    except SpecError as error:
+        if error.accepted == "a path that starts with /":
+            error.add_note("A spec does not know your directory: Path(...).resolve().")
+        raise
+
+
+def _size(value: int | str) -> int:
+    size = parse_size(value, "size")
+    if size == 0:
+        # The kernel takes 0 for "no bound at all".
+        raise SpecError("size", "is zero", value=value, accepted="at least 1 byte")
+    return size
+
+
+def _whole(value: int, argument: str, maximum: int, accepted: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpecTypeError(argument, "is not a number", value=value, accepted=accepted)
+    if not 0 <= value <= maximum:
+        raise SpecError(argument, "is out of range", value=value, accepted=accepted)
+    return int(value)
+
+
+def _mode(value: int) -> int:
+    return _whole(value, "mode", 0o7777, "an int from 0 to 0o7777")
+
+
+def _inodes(value: int | None) -> int | None:
+    if value is None:
+        return None
+    if value == 0:
+        raise SpecError("inodes", "is zero", value=value, accepted="at least 1")
+    return _whole(value, "inodes", 2**63 - 1, "an int, or None")
+
+
+def _owner(value: int) -> int:
+    return _whole(value, "owner", 2**32 - 2, "an id below 2**32 - 1")
+
+
+def _permissions(value: str) -> str:
+    if not isinstance(value, str):
+        raise SpecTypeError(
+            "permissions", "is no text", value=value, accepted="letters of 'rwm'"
+        )
+    if not value or set(value) - set("rwm") or len(set(value)) != len(value):
+        raise SpecError(
+            "permissions", "is not known", value=value, accepted="letters of 'rwm'"
+        )
+    return "".join(letter for letter in "rwm" if letter in value)
+
+
+class Mount:
+    """
+    Something of the host, or of memory, that is seen in a jail.
+
+    >>> Mount.bind("/srv/data", "/data")
+    Bind(source='/srv/data', target='/data', writable=False, recursive=True, exec=True)
+
+    Made by `Mount.bind`, `Mount.tmpfs` and `Mount.device`; consumed by ``match`` over
+    `AnyMount`.
+    """
+
+    __slots__ = ()
+
+    target: str
+
+    @staticmethod
+    def bind(
+        source: AnyPath,
+        target: AnyPath,
+        *,
+        writable: bool = False,
+        recursive: bool = True,
+        exec: bool = True,
+    ) -> "Bind":
+        """
+        Show a file or directory of the host at *target*.
+
+        A source that does not exist is an error at the start, and is never created.
+
+        Args:
+            source: Absolute path on the host.
+
+            target: Absolute path in the jail.
+
+            writable: Whether the jail may change it.
+
+            recursive: Whether mounts below the source are seen too. They become read
+                only with it.
+
+            exec: Whether programs may be executed from it.
+        """
+        return Bind(source, target, writable=writable, recursive=recursive, exec=exec)
+
+    @staticmethod
+    def tmpfs(
+        target: AnyPath,
+        size: int | str = "64M",
+        mode: int = 0o1777,
+        *,
+        inodes: int | None = None,
+        uid: int = 0,
+        gid: int = 0,
+        exec: bool = False,
+    ) -> "Tmpfs":
+        """
+        Mount an empty, writable file system in memory at *target*.
+
+        Args:
+            target: Absolute path in the jail.
+
+            size: The most it may hold, in bytes. Counts as memory of the jail.
+
+            mode: Permissions of its root directory.
+
+            inodes: The most files it may hold; ``None`` for the kernel's own bound.
+
+            uid: Owner of its root directory, inside of the jail.
+
+            gid: Group of its root directory, inside of the jail.
+
+            exec: Whether programs may be executed from it. Off, as Docker does it.
+        """
+        return Tmpfs(
+            target, size=size, mode=mode, inodes=inodes, uid=uid, gid=gid, exec=exec
+        )
+
+    @staticmethod
+    def device(
+        path: AnyPath, target: AnyPath | None = None, permissions: str = "rw"
+    ) -> "Device":
+        """
+        Show a device node of the host.
+
+        Args:
+            path: Absolute path on the host.
+
+            target: Absolute path in the jail; ``None`` for the same.
+
+            permissions: What the jail may do: letters of ``rwm`` (read, write, make).
+        """
+        return Device(path, path if target is None else target, permissions)
+
+
+def _flag(instance: object, attribute: "attrs.Attribute[bool]", value: bool) -> None:
+    # Not converted: bool("no") is True, and would open what should stay shut.
+    if not isinstance(value, bool):
+        raise SpecTypeError(
+            attribute.name, "is not a bool", value=value, accepted="True or False"
+        )
+
+
+@attrs.frozen
+class Bind(Mount):
+    """A file or directory of the host; see `Mount.bind`."""
+
+    source: str = attrs.field(converter=_source)
+    target: str = attrs.field(converter=_target)
+    writable: bool = attrs.field(default=False, validator=_flag, kw_only=True)
+    recursive: bool = attrs.field(default=True, validator=_flag, kw_only=True)
+    exec: bool = attrs.field(default=True, validator=_flag, kw_only=True)
+
+
+@attrs.frozen
+class Tmpfs(Mount):
+    """An empty file system in memory; see `Mount.tmpfs`."""
+
+    target: str = attrs.field(converter=_target)
+    size: int = attrs.field(default=64 << 20, converter=_size, kw_only=True)
+    mode: int = attrs.field(
+        default=0o1777, converter=_mode, kw_only=True, repr=lambda mode: f"0o{mode:o}"
+    )
+    inodes: int | None = attrs.field(default=None, converter=_inodes, kw_only=True)
+    uid: int = attrs.field(default=0, converter=_owner, kw_only=True)
+    gid: int = attrs.field(default=0, converter=_owner, kw_only=True)
+    exec: bool = attrs.field(default=False, validator=_flag, kw_only=True)
+
+
+def _device(value: AnyPath) -> str:
+    return absolute_path(value, "path")
+
+
+@attrs.frozen
+class Device(Mount):
+    """A device node of the host; see `Mount.device`."""
+
+    path: str = attrs.field(converter=_device)
+    target: str = attrs.field(converter=_target)
+    permissions: str = attrs.field(default="rw", converter=_permissions)
+
+
+AnyMount: TypeAlias = Bind | Tmpfs | Device
+"""Every kind of mount: match over it, and mypy proves that none is forgotten."""
