@@ -24,10 +24,21 @@ ROOM = "src/jailbox/_native"
 CDEF_HEADER = "jailbox.h"
 
 # The host's side: loaded into the Python process.
-EXTENSION_SOURCES = ["spawn.c"]
+EXTENSION_SOURCES = ["channel.c", "spawn.c"]
 
 # The jail's side: keeper, init and stager. No libc, no Python.
-HELPER_SOURCES = ["helper.c"]
+HELPER_SOURCES = [
+    "helper.c",
+    "keeper.c",
+    "userns.c",
+    "template.c",
+    "jail.c",
+    "ops.c",
+    "program.c",
+    "supervisor.c",
+    "channel.c",
+    "freestanding.c",
+]
 
 WARNINGS = [
     "-Wall",

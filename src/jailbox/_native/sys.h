@@ -322,6 +322,30 @@ struct jb_sigaction {
   uint64_t mask;
 };
 
+/* struct statfs of the 64-bit architectures. */
+struct jb_statfs {
+  long type;
+  long block_size;
+  uint64_t blocks;
+  uint64_t blocks_free;
+  uint64_t blocks_available;
+  uint64_t files;
+  uint64_t files_free;
+  int id[2];
+  long name_length;
+  long fragment_size;
+  long flags;
+  long spare[4];
+};
+
+struct jb_flock {
+  short type;
+  short whence;
+  int64_t start;
+  int64_t length;
+  int pid;
+};
+
 struct jb_rlimit64 {
   uint64_t soft;
   uint64_t hard;
@@ -488,6 +512,16 @@ static inline long sys_fgetxattr(int fd, const char *name, void *value,
   return JB_CALL4(__NR_fgetxattr, fd, name, value, size);
 }
 
+static inline long sys_fstatfs(int fd, struct jb_statfs *out)
+{
+  return JB_CALL2(__NR_fstatfs, fd, out);
+}
+
+static inline long sys_faccessat(int dir, const char *path, int mode)
+{
+  return JB_CALL3(__NR_faccessat, dir, path, mode);
+}
+
 static inline long sys_chdir(const char *path)
 {
   return JB_CALL1(__NR_chdir, path);
@@ -618,6 +652,11 @@ static inline long sys_sched_setaffinity(int pid, size_t size,
 static inline long sys_clock_gettime(int clock, struct __kernel_timespec *now)
 {
   return JB_CALL2(__NR_clock_gettime, clock, now);
+}
+
+static inline long sys_getrusage(int who, struct jb_rusage *usage)
+{
+  return JB_CALL2(__NR_getrusage, who, usage);
 }
 
 static inline long sys_nanosleep(const struct __kernel_timespec *duration)

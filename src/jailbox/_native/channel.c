@@ -1,0 +1,92 @@
+/* channel.c - records and the sockets that carry them. */
+#include "channel.h"
+
+/* A control message with room for every descriptor of a record.  It stands in
+ * a union because the kernel wants it aligned. */
+union control {
+  struct jb_cmsghdr header;
+  char bytes[sizeof(struct jb_cmsghdr) + (JB_FDS_MAX + 2) * sizeof(int)];
+};
+
+int refuse(struct jb_report *report, enum jb_step step, long error, int index,
+           const char *detail)
+{
+  report->message = JB_MESSAGE_REPORT;
+  report->step = (int32_t)step;
+  report->error = (int32_t)(error < 0 ? -error : error);
+  report->index = index;
+  struct text text = text_into(report->detail, sizeof(report->detail));
+  text_add(&text, detail);
+  return -1;
+}
+
+long channel_send(int socket, const void *message, size_t size, const int *fds,
+                  size_t count)
+{
+  union control control;
+  /* The kernel reads what it sends; the cast drops a const it lacks. */
+  struct jb_iovec iov = {.base = (void *)(uintptr_t)message, .length = size};
+  struct jb_msghdr header = {.iov = &iov, .iov_count = 1};
+  if (count > JB_FDS_MAX + 1)
+    return -JB_E2BIG;
+  if (count != 0) {
+    control.header.length = sizeof(struct jb_cmsghdr) + count * sizeof(int);
+    control.header.level = JB_SOL_SOCKET;
+    control.header.type = JB_SCM_RIGHTS;
+    int *at = (int *)(void *)(control.bytes + sizeof(struct jb_cmsghdr));
+    for (size_t i = 0; i < count; i++)
+      at[i] = fds[i];
+    header.control = &control;
+    header.control_length = (control.header.length + 7) & ~(size_t)7;
+  }
+  for (;;) {
+    long sent = sys_sendmsg(socket, &header, JB_MSG_NOSIGNAL);
+    if (sent != -JB_EINTR)
+      return sent < 0 ? sent : 0;
+  }
+}
+
+long channel_receive(int socket, void *buffer, size_t size, int *fds,
+                     size_t room, size_t *count, int flags)
+{
+  union control control;
+  struct jb_iovec iov = {.base = buffer, .length = size};
+  struct jb_msghdr header = {.iov = &iov,
+                             .iov_count = 1,
+                             .control = &control,
+                             .control_length = sizeof(control)};
+  long got;
+  *count = 0;
+  do
+    got = sys_recvmsg(socket, &header, flags | JB_MSG_CMSG_CLOEXEC);
+  while (got == -JB_EINTR);
+  if (got < 0)
+    return got;
+  if (header.control_length >= sizeof(struct jb_cmsghdr) &&
+      control.header.type == JB_SCM_RIGHTS) {
+    size_t came = (control.header.length - sizeof(struct jb_cmsghdr)) /
+                  sizeof(int);
+    const int *at =
+      (const int *)(const void *)(control.bytes + sizeof(struct jb_cmsghdr));
+    for (size_t i = 0; i < came; i++) {
+      if (i < room)
+        fds[(*count)++] = at[i];
+      else
+        (void)sys_close(at[i]);
+    }
+  }
+  if ((header.flags & (JB_MSG_TRUNC | JB_MSG_CTRUNC)) != 0) {
+    for (size_t i = 0; i < *count; i++)
+      (void)sys_close(fds[i]);
+    *count = 0;
+    return -JB_EMSGSIZE;
+  }
+  return got;
+}
+
+uint64_t clock_now(void)
+{
+  struct __kernel_timespec now = {0};
+  (void)sys_clock_gettime(1 /* CLOCK_MONOTONIC */, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}

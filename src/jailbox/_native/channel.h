@@ -1,0 +1,60 @@
+/* channel.h - records and the sockets that carry them.
+ *
+ * Used by both halves: the extension sends what the helper receives. */
+#ifndef JB_CHANNEL_H
+#define JB_CHANNEL_H
+
+#include "jailbox.h"
+#include "sys.h"
+#include "text.h"
+
+/* A received record.  *base* is borrowed from whoever received it. */
+struct record {
+  const char *base;
+  size_t size;
+};
+
+/* What *span* names, or NULL when it does not lie inside the record. */
+static inline const void *record_at(const struct record *record,
+                                    struct jb_span span)
+{
+  if (span.offset > record->size || span.length > record->size - span.offset)
+    return NULL;
+  return record->base + span.offset;
+}
+
+/* The string that *span* names; "" for an empty or a broken one. */
+static inline const char *record_text(const struct record *record,
+                                      struct jb_span span)
+{
+  if (span.length == 0 || span.offset >= record->size ||
+      span.length >= record->size - span.offset ||
+      record->base[span.offset + span.length] != '\0')
+    return "";
+  return record->base + span.offset;
+}
+
+/* The elements that *span* names, and how many of *size* bytes they are. */
+static inline const void *record_array(const struct record *record,
+                                       struct jb_span span, size_t size,
+                                       size_t *count)
+{
+  const void *first = record_at(record, span);
+  *count = first == NULL ? 0 : span.length / size;
+  return first;
+}
+
+/* Fill *report* and return -1, so that a step can `return refuse(...)`. */
+int refuse(struct jb_report *report, enum jb_step step, long error, int index,
+           const char *detail);
+
+long channel_send(int socket, const void *message, size_t size, const int *fds,
+                  size_t count);
+
+/* Receive one message and its descriptors.  0 at the end of file. */
+long channel_receive(int socket, void *buffer, size_t size, int *fds,
+                     size_t room, size_t *count, int flags);
+
+uint64_t clock_now(void);
+
+#endif

@@ -1,0 +1,172 @@
+/* jail.c - from a fresh child of the keeper to the init of a jail.
+ *
+ * THE RULES OF THIS FILE
+ *
+ *   1. It begins with the keeper's rights and ends with the jail's.  What
+ *      needs the former stands before enter_identity().
+ *   2. Whatever is refused is reported on the jail's channel; then it exits,
+ *      and the keeper cleans up.
+ *   3. It never returns.
+ *
+ * THE ORDER is security.md B.3 for a root that is built from descriptors: the
+ * file systems that need the host's view first, then our own namespaces, then
+ * the rest of the root, then identity.  Rights only ever get fewer. */
+#include "keeper.h"
+
+struct stage {
+  const struct launch *launch;
+  struct jb_report *report;
+  int slots[JB_SLOTS_MAX];
+};
+
+/* We die with the keeper.  The signal is armed first and the keeper looked at
+ * second, or its death in between would go unseen (0 survivors in 800 kills
+ * with this order, 13 without). */
+static int tie_to_keeper(struct stage *stage)
+{
+  struct jb_pollfd keeper = {.fd = stage->launch->keeper, .events = JB_POLLIN};
+  struct __kernel_timespec now = {0};
+  long rc = sys_prctl(PR_SET_PDEATHSIG, JB_SIGKILL, 0, 0, 0);
+  if (rc < 0)
+    return refuse(stage->report, JB_STEP_LIFE, rc, -1, "pdeathsig");
+  if (sys_ppoll(&keeper, 1, &now) == 1)
+    sys_exit_group(1);
+  (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-init", 0, 0,
+                  0);
+  (void)sys_umask(0);
+  return 0;
+}
+
+/* Version 1: writing "0" into `tasks` moves the writer itself and takes no
+ * global lock; cgroup.procs would wait for a grace period (6 to 12 ms). */
+static int join_groups(struct stage *stage)
+{
+  for (size_t i = 0; i < stage->launch->task_count; i++) {
+    long rc = sys_write(stage->launch->tasks[i], "0", 1);
+    if (rc < 0)
+      return refuse(stage->report, JB_STEP_CGROUP_JOIN, rc, (int)i, "tasks");
+  }
+  return 0;
+}
+
+static int build_root(struct stage *stage)
+{
+  for (size_t i = 0; i < JB_SLOTS_MAX; i++)
+    stage->slots[i] = -1;
+  return ops_run(stage->launch, stage->slots, stage->report);
+}
+
+static int name_host(struct stage *stage)
+{
+  const struct launch *launch = stage->launch;
+  struct jb_span host = launch->start->hostname;
+  struct jb_span domain = launch->start->domainname;
+  long rc = 0;
+  if (host.length != 0)
+    rc = sys_sethostname(record_text(&launch->record, host), host.length);
+  if (rc == 0 && domain.length != 0)
+    rc = sys_setdomainname(record_text(&launch->record, domain),
+                           domain.length);
+  return rc < 0 ? refuse(stage->report, JB_STEP_HOSTNAME, rc, -1,
+                         record_text(&launch->record, host))
+                : 0;
+}
+
+/* The host's session keyring stays behind. */
+static int leave_keyring(struct stage *stage)
+{
+  if ((stage->launch->start->flags & JB_START_KEYRING) == 0)
+    return 0;
+  long rc = sys_keyctl_join_session();
+  return rc < 0 ? refuse(stage->report, JB_STEP_KEYRING, rc, -1, "keyctl") : 0;
+}
+
+static int enter_identity(struct stage *stage)
+{
+  const struct launch *launch = stage->launch;
+  if ((launch->start->flags & JB_START_USERNS) != 0) {
+    long rc = sys_setns(launch->userns.fd, CLONE_NEWUSER);
+    if (rc == 0)
+      rc = sys_setresgid(0);
+    if (rc == 0 && launch->id_count > 1)
+      rc = sys_setgroups(0, NULL);
+    if (rc == 0)
+      rc = sys_setresuid(0);
+    if (rc < 0)
+      return refuse(stage->report, JB_STEP_IDENTITY, rc, -1, "user namespace");
+  }
+  /* A change of ids clears the death signal, and may make us dumpable. */
+  (void)sys_prctl(PR_SET_PDEATHSIG, JB_SIGKILL, 0, 0, 0);
+  (void)sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  return 0;
+}
+
+/* The order is the design. */
+static const struct {
+  enum jb_step step;
+  int (*run)(struct stage *);
+} steps[] = {
+  {JB_STEP_LIFE, tie_to_keeper},       /* before anything can be left behind */
+  {JB_STEP_CGROUP_JOIN, join_groups},  /* bounded from the first mount on, and
+                                          before the cgroup namespace is made */
+  {JB_STEP_NONE, build_root},          /* needs the keeper's rights; names its
+                                          own steps */
+  {JB_STEP_HOSTNAME, name_host},       /* the uts namespace is ours by now */
+  {JB_STEP_KEYRING, leave_keyring},    /* as the ids that own the keyring */
+  {JB_STEP_IDENTITY, enter_identity},  /* last: no right is left after it */
+};
+
+/* The writable layer, and both halves of every overlay on it, outlast the
+ * building for those who will ask what was changed. */
+static void keep_layer(const struct stage *stage, struct layer *layer)
+{
+  char name[96];
+  size_t count;
+  const struct jb_start *start = stage->launch->start;
+  const struct record *record = &stage->launch->record;
+  const struct jb_op *ops =
+    record_array(record, start->ops, sizeof(*ops), &count);
+  *layer = (struct layer){.fd = -1};
+  if (start->layer_slot < 0 || start->layer_slot >= JB_SLOTS_MAX)
+    return;
+  layer->fd = stage->slots[start->layer_slot];
+  if ((start->flags & JB_START_LAYER) == 0)
+    return;
+  for (size_t i = 0; i < count && layer->count < JB_OVERLAYS_MAX; i++) {
+    size_t lowers;
+    const uint32_t *lower =
+      record_array(record, ops[i].data, sizeof(*lower), &lowers);
+    if (ops[i].kind != JB_OP_OVERLAY || ops[i].source != start->layer_slot)
+      continue;
+    struct text text = text_into(name, sizeof(name));
+    text_add(&text, record_text(record, ops[i].path));
+    text_add(&text, "-upper");
+    layer->overlays[layer->count++] = (struct overlay){
+      .upper = (int)sys_openat(layer->fd, name,
+                               O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0),
+      .lower = lowers == 1 && lower[0] < JB_SLOTS_MAX
+                 ? stage->slots[lower[0]]
+                 : -1,
+    };
+  }
+}
+
+void jail_main(const struct launch *launch)
+{
+  struct jb_report report = {.index = -1};
+  struct stage stage = {.launch = launch, .report = &report};
+  int channel = launch->fds[launch->start->channel];
+  for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+    int rc = fault(launch, steps[i].step)
+               ? refuse(&report, steps[i].step, launch->start->fail_errno, -1,
+                        "injected")
+               : steps[i].run(&stage);
+    if (rc < 0) {
+      (void)channel_send(channel, &report, sizeof(report), NULL, 0);
+      sys_exit_group(1);
+    }
+  }
+  struct layer layer;
+  keep_layer(&stage, &layer);
+  init_main(launch, &layer);
+}

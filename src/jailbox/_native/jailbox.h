@@ -1,0 +1,382 @@
+/* jailbox.h - the contract between the library and its helper.
+ *
+ * It is also the cffi definition: build.py reads what stands between the two
+ * markers, so nothing is declared twice.
+ *
+ * WHO TALKS TO WHOM
+ *
+ *   host ----- keeper socket -----> keeper     START, KILL
+ *   host <---- channel of a jail -> init       REPORT, READY, STARTED, EXITED
+ *                                              EXEC, SIGNAL
+ *   host <---- the same channel --- keeper     GONE, then end of file
+ *   host <---- channel of an exec > monitor    STARTED, EXITED, SIGNAL
+ *
+ * All of them are SOCK_SEQPACKET pairs: a datagram is a message, it arrives
+ * whole, and the end of file says that nobody is left at the other side.
+ *
+ * RECORDS  A message is one flat record.  What has no fixed size stands behind
+ * the fixed part and is named by spans, offsets from the start of the record,
+ * so that the record crosses a socket as it is.  Strings end with a NUL that
+ * the span does not count.  Descriptors travel beside the record (SCM_RIGHTS)
+ * and are named by their index there; -1 is none.
+ *
+ * IDS  Every uid and gid in a record is one of the jail's; whoever applies it
+ * on a file system of the setup user namespace adds the base of the range. */
+#ifndef JB_JAILBOX_H
+#define JB_JAILBOX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi:begin */
+
+#define JB_DETAIL_SIZE 256
+#define JB_NAME_SIZE 64
+#define JB_MESSAGE_SIZE 131072
+#define JB_FDS_MAX 250
+#define JB_SLOTS_MAX 600
+#define JB_COLLECT_SIZE 512
+#define JB_OVERLAYS_MAX 16
+
+enum jb_message {
+  JB_MESSAGE_CONFIGURE = 1,
+  JB_MESSAGE_START = 2,
+  JB_MESSAGE_KILL = 3,
+  JB_MESSAGE_EXEC = 4,
+  JB_MESSAGE_SIGNAL = 5,
+  JB_MESSAGE_LARGE = 6,
+  JB_MESSAGE_REPORT = 16,
+  JB_MESSAGE_READY = 17,
+  JB_MESSAGE_STARTED = 18,
+  JB_MESSAGE_EXITED = 19,
+  JB_MESSAGE_GONE = 20
+};
+
+/* Where something was refused.  Python turns (step, errno) into words. */
+enum jb_step {
+  JB_STEP_NONE = 0,
+  JB_STEP_SPAWN = 1,
+  JB_STEP_RECORD = 2,
+  JB_STEP_USERNS = 3,
+  JB_STEP_IDMAP = 4,
+  JB_STEP_TEMPLATE = 5,
+  JB_STEP_CGROUP = 6,
+  JB_STEP_CLONE = 7,
+  JB_STEP_LIFE = 8,
+  JB_STEP_CGROUP_JOIN = 9,
+  JB_STEP_FS = 10,
+  JB_STEP_TREE = 11,
+  JB_STEP_OVERLAY = 12,
+  JB_STEP_ENTER = 13,
+  JB_STEP_LOOPBACK = 14,
+  JB_STEP_ROOT = 15,
+  JB_STEP_ATTACH = 16,
+  JB_STEP_DIR = 17,
+  JB_STEP_LINK = 18,
+  JB_STEP_NODE = 19,
+  JB_STEP_FILE = 20,
+  JB_STEP_MASK = 21,
+  JB_STEP_READONLY = 22,
+  JB_STEP_SYSCTL = 23,
+  JB_STEP_HOSTNAME = 24,
+  JB_STEP_KEYRING = 25,
+  JB_STEP_IDENTITY = 26,
+  JB_STEP_FORK = 27,
+  JB_STEP_TTY = 28,
+  JB_STEP_STDIO = 29,
+  JB_STEP_RLIMIT = 30,
+  JB_STEP_PRIORITY = 31,
+  JB_STEP_CHDIR = 32,
+  JB_STEP_CAPABILITIES = 33,
+  JB_STEP_NO_NEW_PRIVS = 34,
+  JB_STEP_LANDLOCK = 35,
+  JB_STEP_SECCOMP = 36,
+  JB_STEP_EXEC = 37
+};
+
+/* Why a program ended, as far as its supervisor brought it about. */
+enum jb_reason {
+  JB_REASON_NONE = 0,
+  JB_REASON_WALL = 1,
+  JB_REASON_CPU_TIME = 2,
+  JB_REASON_TIMEOUT = 3,
+  JB_REASON_ABANDONED = 4
+};
+
+struct jb_span {
+  uint32_t offset;
+  uint32_t length;
+};
+
+/* ---- host to keeper ---- */
+
+#define JB_CONFIGURE_ROOTLESS 1u    /* enter a base user namespace first */
+#define JB_CONFIGURE_SUBUID 2u      /* ... whose maps the set-id tools write */
+#define JB_CONFIGURE_OUTLIVE 4u     /* do not watch the host process */
+
+struct jb_configure {
+  uint32_t message;
+  uint32_t size;
+  uint32_t flags;
+  uint32_t uid;             /* of the caller, for a single-id map */
+  uint32_t gid;
+  uint32_t id_first;        /* rootful: first id of the first range */
+  uint32_t id_ranges;       /* rootful: how many ranges of 65536 there are */
+  uint32_t id_count;        /* ids of a jail: 65536, or 1 */
+  struct jb_span lock_path; /* rootful: file whose bytes lock the ranges */
+  struct jb_span uid_map;   /* arguments of newuidmap after the pid */
+  struct jb_span gid_map;
+  struct jb_span newuidmap; /* absolute paths of the set-id tools */
+  struct jb_span newgidmap;
+  struct jb_span parents;   /* struct jb_group[]: made now, removed at the end */
+  struct jb_span state;     /* file to remove at the end, or empty */
+};
+
+#define JB_GROUP_PLAIN 0u  /* only made and written */
+#define JB_GROUP_INTO 1u   /* the init is cloned into it (version 2) */
+#define JB_GROUP_TASKS 2u  /* the init writes itself into tasks (version 1) */
+#define JB_GROUP_SHARED 4u /* kept when it exists, removed when empty */
+
+struct jb_group {
+  struct jb_span path;     /* a directory; START appends "/<name>" */
+  struct jb_span settings; /* struct jb_setting[] */
+  uint32_t flags;
+  uint32_t reserved;
+};
+
+struct jb_setting {
+  struct jb_span file;
+  struct jb_span value;
+};
+
+/* A file of a group that is read when the jail has ended. */
+struct jb_collect {
+  uint32_t group; /* index in groups */
+  uint32_t reserved;
+  struct jb_span file;
+};
+
+#define JB_PROGRAM_TTY 1u            /* a terminal of the jail's own devpts */
+#define JB_PROGRAM_AGENT 2u          /* not a program: serve files on fd 3 */
+#define JB_PROGRAM_NO_NEW_PRIVS 4u
+#define JB_PROGRAM_KEEP_GROUPS 8u    /* setgroups is denied in a one-id map */
+#define JB_PROGRAM_MAKE_CWD 16u
+
+struct jb_rlimit {
+  uint32_t resource;
+  uint32_t reserved;
+  uint64_t soft;
+  uint64_t hard;
+};
+
+struct jb_program {
+  uint32_t flags;
+  uint32_t argc; /* 0: no program */
+  uint32_t envc;
+  uint32_t umask;
+  struct jb_span argv; /* argc strings, one behind the other */
+  struct jb_span env;
+  struct jb_span path; /* directories to search, as in PATH */
+  struct jb_span cwd;
+  uint32_t uid;
+  uint32_t gid;
+  struct jb_span groups; /* uint32_t[] */
+  uint64_t cap_bounding;
+  uint64_t cap_permitted; /* also effective; only kept by uid 0 */
+  uint64_t cap_ambient;   /* also inheritable */
+  struct jb_span rlimits;  /* struct jb_rlimit[] */
+  struct jb_span seccomp;  /* struct sock_filter[] */
+  struct jb_span landlock; /* struct landlock_ruleset_attr */
+  struct jb_span affinity; /* a cpu mask, or empty */
+  int32_t channel;         /* descriptor indices, -1: none */
+  int32_t in;              /* -1: the jail's /dev/null */
+  int32_t out;
+  int32_t err;
+  int32_t pass_first; /* further descriptors, from number 3 upwards */
+  int32_t pass_count;
+  int32_t nice;
+  int32_t oom_score_adj;
+  uint64_t timeout_ns; /* 0: none */
+  uint16_t rows;
+  uint16_t columns;
+  int32_t overlay; /* AGENT: which overlay's layer it may compare, or -1 */
+};
+
+#define JB_START_USERNS 1u   /* programs get a user namespace of their own */
+#define JB_START_LAYER 4u    /* READY carries the writable layer */
+#define JB_START_KEYRING 8u
+
+struct jb_start {
+  uint32_t message;
+  uint32_t size;
+  uint64_t id;              /* chosen by the host, names the jail in KILL */
+  char name[JB_NAME_SIZE];  /* of the cgroups; NUL-terminated */
+  uint32_t flags;
+  uint32_t fds;             /* descriptors beside the record */
+  uint64_t namespaces;      /* CLONE_NEW* besides pid and user */
+  int32_t channel;
+  int32_t layer_slot;       /* slot of the writable layer, or -1 */
+  struct jb_span groups;    /* struct jb_group[] */
+  struct jb_span collect;   /* struct jb_collect[] */
+  struct jb_span ops;       /* struct jb_op[] */
+  struct jb_span hostname;
+  struct jb_span domainname;
+  uint64_t wall_ns;         /* bounds of the whole jail, 0: none */
+  uint64_t cpu_ns;
+  int32_t cpu_group;        /* group whose usage is watched, -1: own children */
+  uint32_t cpu_unit_ns;     /* nanoseconds of one unit in that file */
+  struct jb_span cpu_file;
+  struct jb_span cpu_key;   /* "usage_usec " in cpu.stat, or empty */
+  uint64_t init_bounding;   /* capabilities init keeps in its bounding set */
+  uint32_t cpus;            /* how many the jail may use at once */
+  uint32_t fail_step;       /* test builds: this step is refused ... */
+  uint32_t fail_errno;      /* ... with this errno */
+  uint32_t reserved;
+  struct jb_program program;
+};
+
+/* What is mounted and made, in order.  A slot is a numbered place for a
+ * descriptor: what one operation makes, a later one uses. */
+enum jb_op_kind {
+  JB_OP_FS = 1,       /* slot = new file system of type path, options data */
+  JB_OP_TREE = 2,     /* slot = clone of the tree at descriptor source */
+  JB_OP_OVERLAY = 3,  /* slot = overlay of slots data on layer source */
+  JB_OP_ENTER = 4,    /* own namespaces from here on */
+  JB_OP_ROOT = 5,     /* slot becomes the root */
+  JB_OP_ATTACH = 6,   /* slot is mounted at path of the root */
+  JB_OP_DIR = 7,      /* directory path, in slot or (-1) in the root */
+  JB_OP_LINK = 8,     /* symbolic link path -> data */
+  JB_OP_NODE = 9,     /* device node path */
+  JB_OP_FILE = 10,    /* file path with content data */
+  JB_OP_MASK = 11,    /* path reads as empty */
+  JB_OP_READONLY = 12,/* path becomes read-only */
+  JB_OP_SYSCTL = 13   /* path below /proc/sys, value data; slot is a procfs */
+};
+
+#define JB_OP_RECURSIVE 1u    /* TREE: with what is mounted below */
+#define JB_OP_IDMAP 2u        /* TREE: ids of the jail stand for the host's */
+#define JB_OP_MAKE_DIR 4u     /* ATTACH: make the target when it is missing */
+#define JB_OP_MAKE_FILE 8u
+#define JB_OP_STRICT 16u      /* ATTACH: no symbolic link on the way */
+#define JB_OP_OPTIONAL 32u    /* a path that does not exist is no failure */
+#define JB_OP_USERXATTR 64u   /* OVERLAY: in a user namespace */
+#define JB_OP_VOLATILE 128u   /* OVERLAY: nothing is synced */
+#define JB_OP_REDIRECT 256u   /* OVERLAY: directories may be renamed */
+#define JB_OP_REUSE 512u      /* OVERLAY: the layer was used before */
+#define JB_OP_BY_PATH 1024u   /* OVERLAY: before 6.13, no descriptors */
+
+struct jb_op {
+  uint32_t kind;
+  uint32_t flags;
+  int32_t slot;
+  int32_t source;
+  uint32_t mode;
+  uint32_t uid;
+  uint32_t gid;
+  uint32_t reserved;
+  uint64_t attr;   /* MOUNT_ATTR_* */
+  uint64_t number; /* NODE: the device */
+  struct jb_span path;
+  struct jb_span data;
+};
+
+/* Stands for a record that is larger than a datagram may be: the record is
+ * the content of a memfd, the last of the descriptors. */
+struct jb_large {
+  uint32_t message;
+  uint32_t size;
+};
+
+struct jb_kill {
+  uint32_t message;
+  uint32_t reserved;
+  uint64_t id;
+};
+
+/* ---- host to init and to monitors ---- */
+
+struct jb_exec {
+  uint32_t message;
+  uint32_t size;
+  uint32_t fds;
+  uint32_t reserved;
+  struct jb_program program;
+};
+
+struct jb_signal {
+  uint32_t message;
+  int32_t signal;
+  uint32_t tree; /* 0: the program; 1: everything it started */
+  uint32_t reserved;
+};
+
+/* ---- answers ---- */
+
+struct jb_report {
+  uint32_t message;
+  int32_t step;
+  int32_t error;
+  int32_t index; /* which op, group, path ...; -1 */
+  char detail[JB_DETAIL_SIZE];
+};
+
+struct jb_ready {
+  uint32_t message;
+  uint32_t reserved;
+  uint32_t id_base; /* first host id of the range, as init's parent sees it */
+  uint32_t id_count;
+};
+
+struct jb_started {
+  uint32_t message;
+  int32_t pid; /* inside the jail */
+};
+
+struct jb_exited {
+  uint32_t message;
+  int32_t status; /* as of wait(2) */
+  int32_t reason; /* enum jb_reason */
+  uint32_t disk_full;
+  uint64_t user_ns; /* of the program and what it waited for */
+  uint64_t system_ns;
+  uint64_t max_rss;
+  uint64_t wall_ns;
+};
+
+struct jb_gone {
+  uint32_t message;
+  int32_t status; /* of init */
+  uint64_t user_ns; /* of everything that ran in the jail */
+  uint64_t system_ns;
+  uint64_t max_rss;
+  int32_t cleanup_errno; /* a group that could not be removed */
+  uint32_t collected;
+  uint32_t lengths[16];
+  char texts[16 * JB_COLLECT_SIZE]; /* what was read, one behind the other */
+};
+
+/* ---- functions of the extension ---- */
+
+/* Start the keeper.  *config* is a whole jb_configure record.  On success the
+ * socket to it is returned (owned by the caller) and *pidfd* holds its pidfd;
+ * on failure -1, and *report* says why. */
+int jb_keeper_spawn(const void *config, size_t size, int host_pidfd,
+                    int *pidfd, struct jb_report *report);
+
+/* Send one record with descriptors beside it; -errno or 0. */
+int jb_send(int socket, const void *record, size_t size, const int *fds,
+            size_t count);
+
+/* Receive one message and at most *room* descriptors (*count* of them came);
+ * its length, 0 at the end of file, or -errno.  Never blocks. */
+long jb_receive(int socket, void *buffer, size_t size, int *fds, size_t room,
+                size_t *count);
+
+/* The Landlock version of this kernel, or -errno. */
+int jb_landlock_abi(void);
+
+const char *jb_version(void);
+
+/* cffi:end */
+
+#endif

@@ -1,0 +1,112 @@
+/* keeper.h - what the roles of the helper share.
+ *
+ * FLOORS  sys.h < channel < ops, program < jail, supervisor < keeper.
+ *         userns and template stand beside ops. */
+#ifndef JB_KEEPER_H
+#define JB_KEEPER_H
+
+#include "channel.h"
+
+#define KEEPER_SOCKET 3
+#define KEEPER_HOST 4
+
+#define USERNS_READY_MAX 4
+
+/* A user namespace that no jail has used yet. */
+struct userns {
+  int fd;
+  uint32_t range; /* index of its range of ids, rootful only */
+  uint32_t base;
+};
+
+struct ids {
+  bool rootless;
+  uint32_t count;  /* ids of a jail */
+  uint32_t first;  /* rootful: base of range 0 */
+  uint32_t ranges;
+  uint32_t next;   /* where the search for a free range begins */
+  int lock;        /* one description: its byte locks are the keeper's */
+};
+
+/* What a START became, as its child sees it: borrowed from the keeper. */
+struct launch {
+  struct record record;
+  const struct jb_start *start;
+  const int *fds;
+  size_t fd_count;
+  const int *tasks; /* v1 tasks files to write "0" to */
+  size_t task_count;
+  int cpu_file;     /* what the cpu budget is read from, or -1 */
+  int template;     /* mount namespace without the host's mounts */
+  int keeper;       /* pidfd of the keeper */
+  struct userns userns;
+  uint32_t id_count;
+  bool rootless;
+};
+
+/* Test builds let a record say which step is to fail, so that every way out
+ * can be walked. */
+static inline bool fault(const struct launch *launch, enum jb_step step)
+{
+#ifdef JB_FAULTS
+  return launch->start->fail_step == (uint32_t)step;
+#else
+  (void)launch;
+  (void)step;
+  return false;
+#endif
+}
+
+/* userns.c */
+int ids_configure(struct ids *ids, const struct jb_configure *configure,
+                  const struct record *record, struct jb_report *report);
+int userns_make(struct ids *ids, struct userns *out, struct jb_report *report);
+void userns_release(struct ids *ids, const struct userns *userns);
+
+/* template.c */
+int template_make(struct jb_report *report);
+
+/* ops.c */
+int ops_run(const struct launch *launch, int *slots, struct jb_report *report);
+
+/* program.c */
+struct spawned {
+  int pid;
+  int terminal; /* master side, or -1 */
+};
+int program_spawn(const struct record *record, const struct jb_program *program,
+                  const int *fds, uint64_t bounding, struct spawned *out,
+                  struct jb_report *report);
+int program_identity(const struct record *record,
+                     const struct jb_program *program, uint64_t bounding,
+                     struct jb_report *report);
+uint64_t bounding_drop(uint64_t have, uint64_t keep);
+
+/* What an agent compares: the writable half of an overlay and what it lies
+ * on. */
+struct overlay {
+  int upper;
+  int lower;
+};
+
+/* The writable layer of a jail whose files may be asked for later. */
+struct layer {
+  int fd; /* -1: a throwaway jail keeps none */
+  size_t count;
+  struct overlay overlays[JB_OVERLAYS_MAX];
+};
+
+/* supervisor.c: the life of an init, after jail.c made it one */
+__attribute__((noreturn)) void init_main(const struct launch *launch,
+                                         const struct layer *layer);
+
+/* jail.c: what a fresh child does until it is an init */
+__attribute__((noreturn)) void jail_main(const struct launch *launch);
+
+/* keeper.c */
+__attribute__((noreturn)) void keeper_main(void);
+
+/* Close every descriptor but the *count* in *keep* (sorted in place). */
+void close_others(int *keep, size_t count);
+
+#endif

@@ -1,0 +1,609 @@
+/* ops.c - the operations of a launch plan that make a root.
+ *
+ * RULES  1. A target is reached through a descriptor of the jail's root with
+ *           RESOLVE_IN_ROOT, checked on the descriptor, and then mounted on
+ *           through that descriptor.  No string is used twice.
+ *        2. Host sources are descriptors that the host opened.
+ *        3. An operation is one function; what it worked on is the detail.
+ *
+ * CONTENTS  ids . new file systems . trees . overlay . enter . root . targets
+ *           . small things in the root . masks . the table */
+#include "keeper.h"
+
+#define PROC_MAGIC 0x9fa0
+#define PATH_FLAGS (O_PATH | O_CLOEXEC)
+
+struct room {
+  const struct launch *launch;
+  const struct jb_op *op;
+  int *slots;
+  int root; /* descriptor of the new root, or -1 before there is one */
+  struct jb_report *report;
+};
+
+static int give_up(struct room *room, enum jb_step step, long error,
+                   const char *detail)
+{
+  return refuse(room->report, step, error, -1, detail);
+}
+
+static const char *op_path(const struct room *room)
+{
+  return record_text(&room->launch->record, room->op->path);
+}
+
+static int slot_at(const struct room *room, int index)
+{
+  return index >= 0 && index < JB_SLOTS_MAX ? room->slots[index] : -1;
+}
+
+/* Where a DIR, LINK, NODE or FILE works: in a slot, or in the root. */
+static int base_of(const struct room *room)
+{
+  return room->op->slot < 0 ? room->root : slot_at(room, room->op->slot);
+}
+
+/* ---- ids ---------------------------------------------------------------- */
+
+static long own(const struct room *room, int dir, const char *path)
+{
+  uint32_t base = room->launch->userns.base;
+  return sys_fchownat(dir, path, base + room->op->uid, base + room->op->gid,
+                      AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+}
+
+/* ---- new file systems --------------------------------------------------- */
+
+static long configure(const struct room *room, int fs, char *option)
+{
+  char shifted[24];
+  char *value = option;
+  while (*value != '\0' && *value != '=')
+    value++;
+  if (*value == '\0')
+    return sys_fsconfig(fs, FSCONFIG_SET_FLAG, option, NULL, 0);
+  *value++ = '\0';
+  if (text_starts(option, "uid") || text_starts(option, "gid")) {
+    struct text text = text_into(shifted, sizeof(shifted));
+    text_add_number(&text, text_number(value) + room->launch->userns.base);
+    value = shifted;
+  }
+  return sys_fsconfig(fs, FSCONFIG_SET_STRING, option, value, 0);
+}
+
+/* Turn a configured file system into a mount in the slot of the operation. */
+static int mount_into_slot(struct room *room, int fs, enum jb_step step,
+                           const char *detail)
+{
+  long rc = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+  if (rc == 0)
+    rc = sys_fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)room->op->attr);
+  if (rc < 0) {
+    char why[JB_DETAIL_SIZE];
+    struct text text = text_into(why, sizeof(why));
+    text_add(&text, detail);
+    text_add(&text, ": ");
+    size_t used = text_length(why);
+    /* The kernel's own words wait in the descriptor (fsopen(2)). */
+    long got = sys_read(fs, why + used, sizeof(why) - used - 1);
+    if (got > 0)
+      why[used + (size_t)got] = '\0';
+    else
+      why[used - 2] = '\0';
+    (void)sys_close(fs);
+    return give_up(room, step, rc, why);
+  }
+  (void)sys_close(fs);
+  room->slots[room->op->slot] = (int)rc;
+  return 0;
+}
+
+static int op_fs(struct room *room)
+{
+  const char *type = op_path(room);
+  const char *options = record_at(&room->launch->record, room->op->data);
+  size_t left = options == NULL ? 0 : room->op->data.length;
+  long fs = sys_fsopen(type, FSOPEN_CLOEXEC);
+  if (fs < 0)
+    return give_up(room, JB_STEP_FS, fs, type);
+  while (left != 0) {
+    char option[256];
+    struct text text = text_into(option, sizeof(option));
+    text_add(&text, options);
+    size_t used = text_length(options) + 1;
+    options += used;
+    left = used < left ? left - used : 0;
+    long rc = configure(room, (int)fs, option);
+    if (rc < 0) {
+      (void)sys_close((int)fs);
+      return give_up(room, JB_STEP_FS, rc, option);
+    }
+  }
+  return mount_into_slot(room, (int)fs, JB_STEP_FS, type);
+}
+
+/* ---- trees of the host -------------------------------------------------- */
+
+static bool same_file(int left, int right)
+{
+  struct statx a;
+  struct statx b;
+  return sys_statx(left, "", AT_EMPTY_PATH, STATX_INO, &a) == 0 &&
+         sys_statx(right, "", AT_EMPTY_PATH, STATX_INO, &b) == 0 &&
+         a.stx_ino == b.stx_ino && a.stx_dev_major == b.stx_dev_major &&
+         a.stx_dev_minor == b.stx_dev_minor;
+}
+
+/* A mount can only be cloned from the namespace that it stands in.  An
+ * ordinary user's keeper has its own copy of the host's: find the same file
+ * there by name and prove that it is the same. */
+static long in_our_view(int source, char *path, size_t size)
+{
+  char link[40];
+  struct text text = text_into(link, sizeof(link));
+  text_add(&text, "/proc/self/fd/");
+  text_add_number(&text, (uint64_t)source);
+  long length = sys_readlinkat(AT_FDCWD, link, path, size - 1);
+  if (length < 0)
+    return length;
+  path[length] = '\0';
+  long ours = sys_openat(AT_FDCWD, path, PATH_FLAGS | O_NOFOLLOW, 0);
+  if (ours < 0)
+    return ours;
+  if (!same_file(source, (int)ours)) {
+    (void)sys_close((int)ours);
+    return -JB_ESTALE;
+  }
+  return ours;
+}
+
+static int op_tree(struct room *room)
+{
+  char path[512] = "";
+  unsigned deep =
+    (room->op->flags & JB_OP_RECURSIVE) != 0 ? (unsigned)AT_RECURSIVE : 0u;
+  int index = room->op->source;
+  if (index < 0 || (size_t)index >= room->launch->fd_count)
+    return give_up(room, JB_STEP_RECORD, JB_EINVAL, "tree");
+  int source = room->launch->fds[index];
+  long from = source;
+  if (room->launch->rootless) {
+    from = in_our_view(source, path, sizeof(path));
+    if (from < 0)
+      return give_up(room, JB_STEP_TREE, from, path);
+  }
+  long tree = sys_open_tree(
+    (int)from, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | deep);
+  if (from != source)
+    (void)sys_close((int)from);
+  if (tree < 0)
+    return give_up(room, JB_STEP_TREE, tree, path);
+  struct mount_attr attr = {.attr_set = room->op->attr,
+                            .propagation = 0x40000 /* MS_PRIVATE */};
+  if ((room->op->flags & JB_OP_IDMAP) != 0) {
+    attr.attr_set |= MOUNT_ATTR_IDMAP;
+    attr.userns_fd = (__u64)room->launch->userns.fd;
+  }
+  long rc = sys_mount_setattr((int)tree, "", AT_EMPTY_PATH | deep, &attr);
+  if (rc < 0) {
+    (void)sys_close((int)tree);
+    return give_up(room, JB_STEP_TREE, rc, path);
+  }
+  room->slots[room->op->slot] = (int)tree;
+  return 0;
+}
+
+/* ---- overlay ------------------------------------------------------------ */
+
+static long layer_directory(const struct room *room, int layer,
+                            const char *name, const char *part, unsigned mode)
+{
+  char path[96];
+  struct text text = text_into(path, sizeof(path));
+  text_add(&text, name);
+  text_add(&text, part);
+  bool fresh = true;
+  long rc = sys_mkdirat(layer, path, mode);
+  if (rc == -JB_EEXIST && (room->op->flags & JB_OP_REUSE) != 0) {
+    fresh = false;
+    rc = 0;
+  }
+  if (rc == 0 && fresh)
+    rc = own(room, layer, path);
+  if (rc < 0)
+    return rc;
+  return sys_openat(layer, path, PATH_FLAGS | O_NOFOLLOW, 0);
+}
+
+/* A layer that was mounted `volatile` says so in its work directory and is
+ * refused until that is taken away (overlayfs.rst, "Volatile mount"). */
+static void forgive_volatile(int work)
+{
+  (void)sys_unlinkat(work, "work/incompat/volatile", AT_REMOVEDIR);
+  (void)sys_unlinkat(work, "work/incompat", AT_REMOVEDIR);
+}
+
+static long overlay_lowers(const struct room *room, int fs)
+{
+  size_t count;
+  const uint32_t *lowers = record_array(&room->launch->record, room->op->data,
+                                        sizeof(*lowers), &count);
+  for (size_t i = 0; i < count; i++) {
+    /* A mount descriptor is O_PATH on some kernels and not on others. */
+    long dir = sys_openat(slot_at(room, (int)lowers[i]), ".", PATH_FLAGS,
+                          0);
+    if (dir < 0)
+      return dir;
+    long rc = sys_fsconfig(fs, FSCONFIG_SET_FD, "lowerdir+", NULL, (int)dir);
+    (void)sys_close((int)dir);
+    if (rc < 0)
+      return rc;
+  }
+  return 0;
+}
+
+static long overlay_options(const struct room *room, int fs)
+{
+  uint32_t flags = room->op->flags;
+  long rc = 0;
+  if ((flags & JB_OP_USERXATTR) != 0)
+    rc = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0);
+  if (rc == 0 && (flags & JB_OP_VOLATILE) != 0)
+    rc = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0);
+  if (rc == 0 && (flags & JB_OP_REDIRECT) != 0)
+    rc = sys_fsconfig(fs, FSCONFIG_SET_STRING, "redirect_dir", "on", 0);
+  return rc;
+}
+
+static int op_overlay(struct room *room)
+{
+  const char *name = op_path(room);
+  int layer = slot_at(room, room->op->source);
+  long fs = sys_fsopen("overlay", FSOPEN_CLOEXEC);
+  if (fs < 0)
+    return give_up(room, JB_STEP_OVERLAY, fs, "overlay");
+  long rc = overlay_lowers(room, (int)fs);
+  if (rc == 0)
+    rc = overlay_options(room, (int)fs);
+  if (rc == 0 && layer >= 0) {
+    long upper = layer_directory(room, layer, name, "-upper", room->op->mode);
+    long work = layer_directory(room, layer, name, "-work", 0700);
+    rc = upper < 0 ? upper : work < 0 ? work : 0;
+    if (rc == 0 && (room->op->flags & JB_OP_REUSE) != 0)
+      forgive_volatile((int)work);
+    if (rc == 0)
+      rc = sys_fsconfig((int)fs, FSCONFIG_SET_FD, "upperdir", NULL,
+                        (int)upper);
+    if (rc == 0)
+      rc = sys_fsconfig((int)fs, FSCONFIG_SET_FD, "workdir", NULL, (int)work);
+    if (upper >= 0)
+      (void)sys_close((int)upper);
+    if (work >= 0)
+      (void)sys_close((int)work);
+  }
+  if (rc < 0) {
+    (void)sys_close((int)fs);
+    return give_up(room, JB_STEP_OVERLAY, rc, name);
+  }
+  return mount_into_slot(room, (int)fs, JB_STEP_OVERLAY, name);
+}
+
+/* ---- enter -------------------------------------------------------------- */
+
+static int loopback_up(struct room *room)
+{
+  struct {
+    char name[16];
+    short flags;
+    char rest[22];
+  } request = {.name = "lo", .flags = 1 /* IFF_UP */};
+  long fd = sys_socket(JB_AF_INET, JB_SOCK_DGRAM | JB_SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    return give_up(room, JB_STEP_LOOPBACK, fd, "socket");
+  long rc = sys_ioctl((int)fd, 0x8914 /* SIOCSIFFLAGS */, &request);
+  (void)sys_close((int)fd);
+  return rc < 0 ? give_up(room, JB_STEP_LOOPBACK, rc, "lo") : 0;
+}
+
+static int op_enter(struct room *room)
+{
+  uint64_t namespaces = room->launch->start->namespaces;
+  long rc = sys_setns(room->launch->template, CLONE_NEWNS);
+  if (rc < 0)
+    return give_up(room, JB_STEP_ENTER, rc, "template");
+  rc = sys_unshare((unsigned long)(namespaces | CLONE_NEWNS));
+  if (rc < 0)
+    return give_up(room, JB_STEP_ENTER, rc, "unshare");
+  if ((namespaces & CLONE_NEWNET) != 0)
+    return loopback_up(room);
+  return 0;
+}
+
+/* ---- root --------------------------------------------------------------- */
+
+static int op_root(struct room *room)
+{
+  int root = slot_at(room, room->op->slot);
+  long rc = sys_move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
+  if (rc == 0)
+    rc = sys_fchdir(root);
+  if (rc == 0)
+    rc = sys_chroot(".");
+  if (rc < 0)
+    return give_up(room, JB_STEP_ROOT, rc, "/");
+  room->root = root;
+  return 0;
+}
+
+/* ---- targets ------------------------------------------------------------ */
+
+static long reach(const struct room *room, const char *path, int flags)
+{
+  struct open_how how = {
+    .flags = (uint64_t)(unsigned)flags | PATH_FLAGS,
+    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS |
+               ((room->op->flags & JB_OP_STRICT) != 0 ? RESOLVE_NO_SYMLINKS
+                                                      : 0u),
+  };
+  return sys_openat2(room->root, path, &how);
+}
+
+/* Make *path* part by part below the root.  Every part is made on a
+ * descriptor that was itself reached in the root. */
+static long make_target(const struct room *room, const char *path)
+{
+  char part[4096];
+  bool file = (room->op->flags & JB_OP_MAKE_FILE) != 0;
+  size_t length = text_length(path);
+  size_t start = 0;
+  if (length >= sizeof(part))
+    return -JB_ENAMETOOLONG;
+  while (path[start] == '/')
+    start++;
+  long parent = reach(room, ".", 0);
+  for (size_t at = start; parent >= 0 && start < length; at++) {
+    if (path[at] != '/' && path[at] != '\0')
+      continue;
+    bool last = path[at] == '\0';
+    for (size_t i = 0; i < at; i++)
+      part[i] = path[i];
+    part[at] = '\0';
+    long next = reach(room, part, 0);
+    if (next == -JB_ENOENT) {
+      long made = last && file
+                    ? sys_mknodat((int)parent, part + start, S_IFREG | 0644, 0)
+                    : sys_mkdirat((int)parent, part + start, 0755);
+      if (made == 0)
+        (void)own(room, (int)parent, part + start);
+      next = made < 0 ? made : reach(room, part, 0);
+    }
+    (void)sys_close((int)parent);
+    parent = next;
+    if (last)
+      break;
+    while (path[at + 1] == '/')
+      at++;
+    start = at + 1;
+    if (path[start] == '\0')
+      break;
+  }
+  return parent;
+}
+
+static int op_attach(struct room *room)
+{
+  const char *path = op_path(room);
+  long target = reach(room, path, 0);
+  if (target == -JB_ENOENT &&
+      (room->op->flags & (JB_OP_MAKE_DIR | JB_OP_MAKE_FILE)) != 0)
+    target = make_target(room, path);
+  if (target < 0)
+    return give_up(room, JB_STEP_ATTACH, target, path);
+  long rc = sys_move_mount(slot_at(room, room->op->source), "", (int)target, "",
+                           MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+  (void)sys_close((int)target);
+  return rc < 0 ? give_up(room, JB_STEP_ATTACH, rc, path) : 0;
+}
+
+/* ---- small things in the root ------------------------------------------- */
+
+static int finish(struct room *room, enum jb_step step, long rc, int base,
+                  const char *path)
+{
+  if (rc == -JB_EEXIST && (room->op->flags & JB_OP_OPTIONAL) != 0)
+    return 0;
+  if (rc == 0)
+    rc = own(room, base, path);
+  return rc < 0 ? give_up(room, step, rc, path) : 0;
+}
+
+static int op_dir(struct room *room)
+{
+  const char *path = op_path(room);
+  int base = base_of(room);
+  long rc = sys_mkdirat(base, path, room->op->mode);
+  return finish(room, JB_STEP_DIR, rc, base, path);
+}
+
+static int op_link(struct room *room)
+{
+  const char *path = op_path(room);
+  int base = base_of(room);
+  const char *target = record_text(&room->launch->record, room->op->data);
+  long rc = sys_symlinkat(target, base, path);
+  return finish(room, JB_STEP_LINK, rc, base, path);
+}
+
+static int op_node(struct room *room)
+{
+  const char *path = op_path(room);
+  int base = base_of(room);
+  long rc =
+    sys_mknodat(base, path, room->op->mode, (unsigned)room->op->number);
+  return finish(room, JB_STEP_NODE, rc, base, path);
+}
+
+static int op_file(struct room *room)
+{
+  const char *path = op_path(room);
+  int base = base_of(room);
+  const char *data = record_at(&room->launch->record, room->op->data);
+  size_t size = data == NULL ? 0 : room->op->data.length;
+  struct open_how how = {
+    .flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+    .mode = room->op->mode,
+    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+  };
+  long fd = sys_openat2(base, path, &how);
+  if (fd < 0)
+    return finish(room, JB_STEP_FILE, fd, base, path);
+  long rc = 0;
+  while (size != 0 && rc >= 0) {
+    rc = sys_write((int)fd, data, size);
+    if (rc > 0) {
+      data += rc;
+      size -= (size_t)rc;
+    }
+  }
+  if (rc >= 0)
+    rc = own(room, (int)fd, "");
+  (void)sys_close((int)fd);
+  return rc < 0 ? give_up(room, JB_STEP_FILE, rc, path) : 0;
+}
+
+static int op_sysctl(struct room *room)
+{
+  const char *path = op_path(room);
+  const char *value = record_text(&room->launch->record, room->op->data);
+  struct open_how how = {
+    .flags = O_WRONLY | O_CLOEXEC,
+    .resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS,
+  };
+  struct jb_statfs fs;
+  long fd = sys_openat2(slot_at(room, room->op->slot), path, &how);
+  if (fd == -JB_ENOENT && (room->op->flags & JB_OP_OPTIONAL) != 0)
+    return 0;
+  if (fd < 0)
+    return give_up(room, JB_STEP_SYSCTL, fd, path);
+  long rc = sys_fstatfs((int)fd, &fs);
+  if (rc == 0 && fs.type != PROC_MAGIC)
+    rc = -JB_EXDEV;
+  if (rc == 0)
+    rc = sys_write((int)fd, value, text_length(value));
+  (void)sys_close((int)fd);
+  return rc < 0 ? give_up(room, JB_STEP_SYSCTL, rc, path) : 0;
+}
+
+/* ---- masks -------------------------------------------------------------- */
+
+/* What a masked path shows: source is a slot with an empty read-only
+ * directory; number a slot with the null device of our own making. */
+static int op_mask(struct room *room)
+{
+  const char *path = op_path(room);
+  struct statx stat;
+  long target = reach(room, path, O_NOFOLLOW);
+  if (target == -JB_ENOENT)
+    return 0;
+  if (target < 0)
+    return give_up(room, JB_STEP_MASK, target, path);
+  long rc = sys_statx((int)target, "", AT_EMPTY_PATH, STATX_TYPE, &stat);
+  if (rc == 0 && (stat.stx_mode & S_IFMT) == S_IFLNK)
+    rc = -JB_ELOOP;
+  if (rc == 0) {
+    bool directory = (stat.stx_mode & S_IFMT) == S_IFDIR;
+    int from =
+      slot_at(room, directory ? room->op->source : (int)room->op->number);
+    long cover = sys_open_tree(from, "",
+                               OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    rc = cover < 0 ? cover
+                   : sys_move_mount((int)cover, "", (int)target, "",
+                                    MOVE_MOUNT_F_EMPTY_PATH |
+                                      MOVE_MOUNT_T_EMPTY_PATH);
+    if (cover >= 0)
+      (void)sys_close((int)cover);
+  }
+  (void)sys_close((int)target);
+  return rc < 0 ? give_up(room, JB_STEP_MASK, rc, path) : 0;
+}
+
+static int op_readonly(struct room *room)
+{
+  const char *path = op_path(room);
+  struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | room->op->attr};
+  bool recursive = (room->op->flags & JB_OP_RECURSIVE) != 0;
+  unsigned deep = recursive ? (unsigned)AT_RECURSIVE : 0u;
+  long target = reach(room, path, O_NOFOLLOW);
+  if (target == -JB_ENOENT)
+    return 0;
+  if (target < 0)
+    return give_up(room, JB_STEP_READONLY, target, path);
+  long rc;
+  if (path[0] == '\0' || (path[0] == '/' && path[1] == '\0')) {
+    /* The root is a mount of its own already. */
+    rc = sys_mount_setattr((int)target, "", AT_EMPTY_PATH, &attr);
+  } else {
+    long tree = sys_open_tree((int)target, "",
+                              OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
+                                deep);
+    rc = tree < 0 ? tree
+                  : sys_mount_setattr((int)tree, "", AT_EMPTY_PATH | deep, &attr);
+    if (rc == 0)
+      rc = sys_move_mount((int)tree, "", (int)target, "",
+                          MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    if (tree >= 0)
+      (void)sys_close((int)tree);
+  }
+  (void)sys_close((int)target);
+  return rc < 0 ? give_up(room, JB_STEP_READONLY, rc, path) : 0;
+}
+
+/* ---- the table ---------------------------------------------------------- */
+
+static int (*const operations[])(struct room *) = {
+  [JB_OP_FS] = op_fs,         [JB_OP_TREE] = op_tree,
+  [JB_OP_OVERLAY] = op_overlay, [JB_OP_ENTER] = op_enter,
+  [JB_OP_ROOT] = op_root,     [JB_OP_ATTACH] = op_attach,
+  [JB_OP_DIR] = op_dir,       [JB_OP_LINK] = op_link,
+  [JB_OP_NODE] = op_node,     [JB_OP_FILE] = op_file,
+  [JB_OP_MASK] = op_mask,     [JB_OP_READONLY] = op_readonly,
+  [JB_OP_SYSCTL] = op_sysctl,
+};
+
+/* Which step a refused operation counts as; only test builds ask ahead. */
+static const enum jb_step op_steps[] = {
+  [JB_OP_FS] = JB_STEP_FS,           [JB_OP_TREE] = JB_STEP_TREE,
+  [JB_OP_OVERLAY] = JB_STEP_OVERLAY, [JB_OP_ENTER] = JB_STEP_ENTER,
+  [JB_OP_ROOT] = JB_STEP_ROOT,       [JB_OP_ATTACH] = JB_STEP_ATTACH,
+  [JB_OP_DIR] = JB_STEP_DIR,         [JB_OP_LINK] = JB_STEP_LINK,
+  [JB_OP_NODE] = JB_STEP_NODE,       [JB_OP_FILE] = JB_STEP_FILE,
+  [JB_OP_MASK] = JB_STEP_MASK,       [JB_OP_READONLY] = JB_STEP_READONLY,
+  [JB_OP_SYSCTL] = JB_STEP_SYSCTL,
+};
+
+int ops_run(const struct launch *launch, int *slots, struct jb_report *report)
+{
+  size_t count;
+  const struct jb_op *ops = record_array(&launch->record, launch->start->ops,
+                                         sizeof(*ops), &count);
+  struct room room = {
+    .launch = launch, .slots = slots, .root = -1, .report = report};
+  for (size_t i = 0; i < count; i++) {
+    room.op = &ops[i];
+    int rc;
+    if (ops[i].kind == 0 ||
+        ops[i].kind >= sizeof(operations) / sizeof(operations[0]) ||
+        ops[i].slot >= JB_SLOTS_MAX)
+      rc = give_up(&room, JB_STEP_RECORD, JB_EINVAL, "op");
+    else if (fault(launch, op_steps[ops[i].kind]))
+      rc = give_up(&room, op_steps[ops[i].kind], launch->start->fail_errno,
+                   op_path(&room));
+    else
+      rc = operations[ops[i].kind](&room);
+    if (rc < 0) {
+      report->index = (int)i;
+      return rc;
+    }
+  }
+  return 0;
+}

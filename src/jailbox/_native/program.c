@@ -1,0 +1,503 @@
+/* program.c - everything between clone and exec of a program in a jail.
+ *
+ * THE RULES OF THIS FILE
+ *
+ *   1. The child shares its supervisor's memory until it executes (CLONE_VM,
+ *      CLONE_VFORK): it writes only to its own stack and to the report.
+ *   2. It looks nothing up but what the record names, inside the jail's root,
+ *      where the supervisor already stands.
+ *   3. It never returns: it becomes the program, or it reports and exits.
+ *
+ * A report in shared memory needs no pipe: when clone returns to the
+ * supervisor, the child has executed (step 0) or it has said why not. */
+#include "keeper.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+
+#define STACK_SIZE 32768
+#define POINTERS_MAX 1024
+#define FD_FIRST_PASSED 3
+
+#define TIOCSCTTY_ 0x540eul
+#define TIOCSWINSZ_ 0x5414ul
+#define TIOCSPTLCK_ 0x40045431ul
+#define TIOCGPTPEER_ 0x5441ul
+
+struct passage {
+  const struct record *record;
+  const struct jb_program *program;
+  const int *fds;
+  uint64_t bounding; /* what the supervisor still has of it */
+  int terminal;      /* the program's side of its terminal, or -1 */
+  char **argv;
+  char **envp;
+  struct jb_report *report;
+};
+
+static int deny(struct passage *passage, enum jb_step step, long error,
+                const char *detail)
+{
+  return refuse(passage->report, step, error, -1, detail);
+}
+
+/* ---- stdio -------------------------------------------------------------- */
+
+static int own_session(struct passage *passage)
+{
+  (void)sys_setsid();
+  if (passage->terminal < 0)
+    return 0;
+  long rc = sys_ioctl(passage->terminal, TIOCSCTTY_, NULL);
+  return rc < 0 ? deny(passage, JB_STEP_TTY, rc, "controlling terminal") : 0;
+}
+
+/* Move *from* above every number that is about to be filled. */
+static long lift(int from, int floor)
+{
+  return sys_fcntl(from, F_DUPFD_CLOEXEC, floor);
+}
+
+static int place_descriptors(struct passage *passage)
+{
+  const struct jb_program *program = passage->program;
+  const int32_t wanted[3] = {program->in, program->out, program->err};
+  int count = FD_FIRST_PASSED + program->pass_count;
+  long lifted[3 + 64];
+  if (program->pass_count < 0 || program->pass_count > 64)
+    return deny(passage, JB_STEP_STDIO, JB_EINVAL, "pass_fds");
+  long null = sys_openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
+  if (null < 0)
+    return deny(passage, JB_STEP_STDIO, null, "/dev/null");
+  for (int i = 0; i < count; i++) {
+    int from = i < 3
+                 ? (wanted[i] >= 0 ? passage->fds[wanted[i]]
+                    : passage->terminal >= 0 ? passage->terminal : (int)null)
+                 : passage->fds[program->pass_first + i - FD_FIRST_PASSED];
+    lifted[i] = lift(from, count);
+    if (lifted[i] < 0)
+      return deny(passage, JB_STEP_STDIO, lifted[i], "dup");
+  }
+  for (int i = 0; i < count; i++) {
+    long rc = sys_dup3((int)lifted[i], i, 0);
+    if (rc < 0)
+      return deny(passage, JB_STEP_STDIO, rc, "dup3");
+  }
+  (void)sys_close_range((unsigned)count, ~0u, 0);
+  return 0;
+}
+
+/* ---- limits and place --------------------------------------------------- */
+
+static int bound_resources(struct passage *passage)
+{
+  size_t count;
+  const struct jb_rlimit *limits = record_array(
+    passage->record, passage->program->rlimits, sizeof(*limits), &count);
+  for (size_t i = 0; i < count; i++) {
+    struct jb_rlimit64 limit = {limits[i].soft, limits[i].hard};
+    long rc = sys_prlimit64(0, (int)limits[i].resource, &limit, NULL);
+    if (rc < 0) {
+      (void)deny(passage, JB_STEP_RLIMIT, rc, "prlimit64");
+      passage->report->index = (int32_t)limits[i].resource;
+      return -1;
+    }
+  }
+  (void)sys_umask(passage->program->umask);
+  return 0;
+}
+
+static int set_priority(struct passage *passage)
+{
+  const struct jb_program *program = passage->program;
+  long rc = 0;
+  if (program->nice != 0)
+    rc = sys_setpriority(0, 0, program->nice);
+  if (rc == 0 && program->affinity.length != 0)
+    rc = sys_sched_setaffinity(0, program->affinity.length,
+                               record_at(passage->record, program->affinity));
+  if (rc < 0)
+    return deny(passage, JB_STEP_PRIORITY, rc, "nice or affinity");
+  if (program->oom_score_adj == 0)
+    return 0;
+  char number[24];
+  struct text text = text_into(number, sizeof(number));
+  if (program->oom_score_adj < 0)
+    text_add(&text, "-");
+  text_add_number(&text, (uint64_t)(program->oom_score_adj < 0
+                                      ? -(int64_t)program->oom_score_adj
+                                      : program->oom_score_adj));
+  long fd = sys_openat(AT_FDCWD, "/proc/self/oom_score_adj",
+                       O_WRONLY | O_CLOEXEC, 0);
+  rc = fd < 0 ? fd : sys_write((int)fd, number, text_length(number));
+  if (fd >= 0)
+    (void)sys_close((int)fd);
+  return rc < 0 ? deny(passage, JB_STEP_PRIORITY, rc, "oom_score_adj") : 0;
+}
+
+static void make_directories(char *path)
+{
+  for (char *at = path + 1;; at++) {
+    if (*at != '/' && *at != '\0')
+      continue;
+    char kept = *at;
+    *at = '\0';
+    (void)sys_mkdirat(AT_FDCWD, path, 0755);
+    *at = kept;
+    if (kept == '\0')
+      return;
+  }
+}
+
+/* No descriptor of ours is open any more, so no path can lead out through
+ * /proc/self/fd (CVE-2024-21626); getcwd proves it. */
+static int enter_directory(struct passage *passage)
+{
+  char buffer[4096];
+  const char *cwd = record_text(passage->record, passage->program->cwd);
+  if (cwd[0] == '\0')
+    cwd = "/";
+  long rc = sys_chdir(cwd);
+  if (rc == -JB_ENOENT &&
+      (passage->program->flags & JB_PROGRAM_MAKE_CWD) != 0) {
+    struct text text = text_into(buffer, sizeof(buffer));
+    text_add(&text, cwd);
+    make_directories(buffer);
+    rc = sys_chdir(cwd);
+  }
+  if (rc < 0)
+    return deny(passage, JB_STEP_CHDIR, rc, cwd);
+  rc = sys_getcwd(buffer, sizeof(buffer));
+  if (rc < 0 || buffer[0] != '/')
+    return deny(passage, JB_STEP_CHDIR, rc < 0 ? rc : JB_EXDEV, cwd);
+  return 0;
+}
+
+/* ---- rights ------------------------------------------------------------- */
+
+uint64_t bounding_drop(uint64_t have, uint64_t keep)
+{
+  for (unsigned cap = 0; cap <= 63; cap++) {
+    if (((have & ~keep) >> cap & 1u) == 0)
+      continue;
+    if (sys_prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == -JB_EINVAL)
+      break; /* past the last capability that this kernel knows */
+  }
+  return have & keep;
+}
+
+static long set_capabilities(uint64_t permitted, uint64_t inheritable)
+{
+  struct __user_cap_header_struct header = {
+    .version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct data[2];
+  for (int i = 0; i < 2; i++) {
+    data[i].permitted = (uint32_t)(permitted >> (32 * i));
+    data[i].effective = data[i].permitted;
+    data[i].inheritable = (uint32_t)(inheritable >> (32 * i));
+  }
+  return sys_capset(&header, data);
+}
+
+static long raise_ambient(uint64_t ambient)
+{
+  for (unsigned cap = 0; cap < 64 && ambient >> cap != 0; cap++) {
+    if ((ambient >> cap & 1u) == 0)
+      continue;
+    long rc = sys_prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+    if (rc < 0)
+      return rc;
+  }
+  return 0;
+}
+
+int program_identity(const struct record *record,
+                     const struct jb_program *program, uint64_t bounding,
+                     struct jb_report *report)
+{
+  size_t count;
+  const uint32_t *groups =
+    record_array(record, program->groups, sizeof(*groups), &count);
+  uint64_t kept = program->uid == 0 ? program->cap_permitted
+                                    : program->cap_ambient;
+  (void)bounding_drop(bounding, program->cap_bounding);
+  long rc = 0;
+  if ((program->flags & JB_PROGRAM_KEEP_GROUPS) == 0)
+    rc = sys_setgroups(count, groups);
+  if (rc < 0)
+    return refuse(report, JB_STEP_IDENTITY, rc, -1, "setgroups");
+  rc = sys_setresgid(program->gid);
+  if (rc < 0)
+    return refuse(report, JB_STEP_IDENTITY, rc, -1, "setresgid");
+  if (program->uid != 0 && program->cap_ambient != 0)
+    (void)sys_prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
+  rc = sys_setresuid(program->uid);
+  if (rc < 0)
+    return refuse(report, JB_STEP_IDENTITY, rc, -1, "setresuid");
+  rc = set_capabilities(kept, program->cap_ambient);
+  if (rc == 0)
+    rc = raise_ambient(program->cap_ambient);
+  return rc < 0 ? refuse(report, JB_STEP_CAPABILITIES, rc, -1, "capset") : 0;
+}
+
+static int take_identity(struct passage *passage)
+{
+  return program_identity(passage->record, passage->program, passage->bounding,
+                          passage->report);
+}
+
+static int renounce(struct passage *passage)
+{
+  if ((passage->program->flags & JB_PROGRAM_NO_NEW_PRIVS) == 0)
+    return 0;
+  long rc = sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  return rc < 0 ? deny(passage, JB_STEP_NO_NEW_PRIVS, rc, "prctl") : 0;
+}
+
+static int confine_scope(struct passage *passage)
+{
+  struct jb_span span = passage->program->landlock;
+  if (span.length == 0)
+    return 0;
+  long ruleset = sys_landlock_create_ruleset(
+    record_at(passage->record, span), span.length, 0);
+  long rc =
+    ruleset < 0 ? ruleset : sys_landlock_restrict_self((int)ruleset, 0);
+  if (ruleset >= 0)
+    (void)sys_close((int)ruleset);
+  return rc < 0 ? deny(passage, JB_STEP_LANDLOCK, rc, "landlock") : 0;
+}
+
+static int install_filter(struct passage *passage)
+{
+  size_t count;
+  const struct sock_filter *filter = record_array(
+    passage->record, passage->program->seccomp, sizeof(*filter), &count);
+  if (count == 0)
+    return 0;
+  struct sock_fprog program = {
+    .len = (unsigned short)count,
+    .filter = (struct sock_filter *)(uintptr_t)filter,
+  };
+  long rc = sys_seccomp(SECCOMP_SET_MODE_FILTER, 0, &program);
+  return rc < 0 ? deny(passage, JB_STEP_SECCOMP, rc, "seccomp") : 0;
+}
+
+/* Without no_new_privs a filter needs CAP_SYS_ADMIN, which the identity takes
+ * away; so it comes first then, and the identity has to pass it. */
+static int install_filter_early(struct passage *passage)
+{
+  bool early = (passage->program->flags & JB_PROGRAM_NO_NEW_PRIVS) == 0;
+  if (!early)
+    return 0;
+  int rc = confine_scope(passage);
+  return rc < 0 ? rc : install_filter(passage);
+}
+
+static int install_filter_late(struct passage *passage)
+{
+  bool late = (passage->program->flags & JB_PROGRAM_NO_NEW_PRIVS) != 0;
+  return late ? install_filter(passage) : 0;
+}
+
+static int confine_scope_late(struct passage *passage)
+{
+  bool late = (passage->program->flags & JB_PROGRAM_NO_NEW_PRIVS) != 0;
+  return late ? confine_scope(passage) : 0;
+}
+
+/* ---- exec --------------------------------------------------------------- */
+
+/* Remember the refusal that says most: "not permitted" beats "not found". */
+static void remember(struct passage *passage, long error, const char *path)
+{
+  struct jb_report *report = passage->report;
+  bool exists = error == -JB_ENOENT &&
+                sys_faccessat(AT_FDCWD, path, 0) == 0;
+  if (report->step == 0 || (report->error == JB_ENOENT && report->index != 1))
+    (void)refuse(report, JB_STEP_EXEC, error, exists ? 1 : -1, path);
+}
+
+static bool says_more(long error)
+{
+  return error != -JB_ENOENT && error != -JB_ENOTDIR && error != -JB_EACCES;
+}
+
+static int become_program(struct passage *passage)
+{
+  char path[4096];
+  const char *name = passage->argv[0];
+  bool plain = name[0] != '\0';
+  for (const char *at = name; *at != '\0'; at++)
+    plain = plain && *at != '/';
+  if (!plain) {
+    long rc = sys_execveat(AT_FDCWD, name, passage->argv, passage->envp, 0);
+    remember(passage, rc, name);
+    return -1;
+  }
+  const char *search = record_text(passage->record, passage->program->path);
+  while (*search != '\0') {
+    struct text text = text_into(path, sizeof(path));
+    char part[2] = "";
+    while (*search != '\0' && *search != ':') {
+      part[0] = *search++;
+      text_add(&text, part);
+    }
+    if (*search == ':')
+      search++;
+    if (path[0] != '/')
+      continue; /* an empty or relative entry would search the work directory */
+    text_add(&text, "/");
+    text_add(&text, name);
+    if (text.overflow)
+      continue;
+    long rc = sys_execveat(AT_FDCWD, path, passage->argv, passage->envp, 0);
+    remember(passage, rc, path);
+    if (says_more(rc))
+      return -1;
+  }
+  /* Not "/usr/bin/x not found" when no directory had it: name what was asked
+   * for. */
+  if (passage->report->step == 0 ||
+      (passage->report->error == JB_ENOENT && passage->report->index != 1))
+    (void)refuse(passage->report, JB_STEP_EXEC, JB_ENOENT, -1, name);
+  return -1;
+}
+
+/* The order is the design: each line says why it stands where it does. */
+static int (*const steps[])(struct passage *) = {
+  own_session,          /* before stdio: the terminal is still at hand */
+  place_descriptors,    /* nothing else is open from here on */
+  enter_directory,      /* no descriptor can lead out; still root of the jail */
+  bound_resources,      /* rights to raise are gone after the identity */
+  set_priority,
+  install_filter_early, /* only without no_new_privs */
+  take_identity,        /* bounding set, groups, gid, uid, capabilities */
+  renounce,             /* as close to the exec as possible */
+  confine_scope_late,   /* needs no_new_privs */
+  install_filter_late,  /* last: it need not allow anything above */
+  become_program,       /* does not return on success */
+};
+
+__attribute__((noinline)) static void pass(void *argument)
+{
+  struct passage *passage = argument;
+  uint64_t none = 0;
+  (void)sys_rt_sigprocmask(JB_SIG_SETMASK, &none, NULL);
+  for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+    if (steps[i](passage) < 0)
+      break;
+  sys_exit_group(127);
+}
+
+/* ---- the supervisor's side ---------------------------------------------- */
+
+static bool unpack_strings(const struct record *record, struct jb_span span,
+                           uint32_t count, char **out)
+{
+  const char *at = record_at(record, span);
+  const char *end = at == NULL ? NULL : at + span.length;
+  for (uint32_t i = 0; i < count; i++) {
+    const char *start = at;
+    while (at < end && *at != '\0')
+      at++;
+    if (at >= end)
+      return false;
+    at++;
+    out[i] = (char *)(uintptr_t)start;
+  }
+  out[count] = NULL;
+  return true;
+}
+
+static int open_terminal(const struct jb_program *program, int pair[2],
+                         struct jb_report *report)
+{
+  int unlock = 0;
+  struct jb_winsize size = {.rows = program->rows,
+                            .columns = program->columns};
+  long master =
+    sys_openat(AT_FDCWD, "/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0);
+  if (master < 0)
+    return refuse(report, JB_STEP_TTY, master, -1, "/dev/ptmx");
+  long rc = sys_ioctl((int)master, TIOCSPTLCK_, &unlock);
+  if (rc == 0)
+    rc = sys_ioctl((int)master, TIOCSWINSZ_, &size);
+  /* By descriptor: a path below /dev/pts could be somebody else's. */
+  if (rc == 0)
+    rc = JB_CALL3(__NR_ioctl, master, TIOCGPTPEER_,
+                  O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (rc < 0) {
+    (void)sys_close((int)master);
+    return refuse(report, JB_STEP_TTY, rc, -1, "TIOCGPTPEER");
+  }
+  (void)sys_fchownat((int)rc, "", program->uid, ~0u, AT_EMPTY_PATH);
+  pair[0] = (int)master;
+  pair[1] = (int)rc;
+  return 0;
+}
+
+int program_spawn(const struct record *record, const struct jb_program *program,
+                  const int *fds, uint64_t bounding, struct spawned *out,
+                  struct jb_report *report)
+{
+  char stack[STACK_SIZE] __attribute__((aligned(16)));
+  char *few[POINTERS_MAX];
+  char **pointers = few;
+  int terminal[2] = {-1, -1};
+  size_t count = (size_t)program->argc + program->envc + 2;
+  size_t mapped = 0;
+  if (count > POINTERS_MAX) {
+    mapped = count * sizeof(char *);
+    long at = sys_mmap(NULL, mapped, JB_PROT_RW, JB_MAP_PRIVATE_ANONYMOUS, -1,
+                       0);
+    if (at < 0 && at > -4096)
+      return refuse(report, JB_STEP_FORK, at, -1, "argv");
+    pointers = (char **)at;
+  }
+  struct passage passage = {
+    .record = record,
+    .program = program,
+    .fds = fds,
+    .bounding = bounding,
+    .terminal = -1,
+    .argv = pointers,
+    .envp = pointers + program->argc + 1,
+    .report = report,
+  };
+  *report = (struct jb_report){.index = -1};
+  int rc = 0;
+  if (program->argc == 0 ||
+      !unpack_strings(record, program->argv, program->argc, passage.argv) ||
+      !unpack_strings(record, program->env, program->envc, passage.envp))
+    rc = refuse(report, JB_STEP_RECORD, JB_EINVAL, -1, "argv");
+  if (rc == 0 && (program->flags & JB_PROGRAM_TTY) != 0)
+    rc = open_terminal(program, terminal, report);
+  if (rc == 0) {
+    passage.terminal = terminal[1];
+    struct clone_args args = {
+      .flags = CLONE_VM | CLONE_VFORK,
+      .exit_signal = JB_SIGCHLD,
+      .stack = (uint64_t)(uintptr_t)stack,
+      .stack_size = sizeof(stack),
+    };
+    long pid = jb_clone_into(&args, sizeof(args), pass, &passage);
+    if (pid < 0)
+      rc = refuse(report, JB_STEP_FORK, pid, -1, "clone3");
+    else if (report->step != 0) {
+      while (sys_wait4((int)pid, NULL, 0, NULL) == -JB_EINTR)
+        continue;
+      rc = -1;
+    } else {
+      out->pid = (int)pid;
+    }
+  }
+  if (terminal[1] >= 0)
+    (void)sys_close(terminal[1]);
+  if (rc < 0 && terminal[0] >= 0)
+    (void)sys_close(terminal[0]);
+  out->terminal = rc < 0 ? -1 : terminal[0];
+  if (mapped != 0)
+    (void)sys_munmap(pointers, mapped);
+  return rc;
+}
