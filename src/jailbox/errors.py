@@ -102,7 +102,7 @@ def shown(value: object) -> str:
         return f"{printable(repr(value[:half]))}...{printable(repr(value[-half:]))}"
     try:
         text = printable(repr(value))
-    except Exception:  # a foreign __repr__ may raise anything
+    except Exception:  # noqa: BLE001  (a foreign __repr__ may raise anything)
         return f"<{type(value).__name__}>"
     if len(text) > _SHOWN_MAX:
         half = _SHOWN_MAX // 2

@@ -149,7 +149,8 @@ def _poll(wait: Ready, *, block: bool) -> Answer | None:
     )
 
 
-def _answer(wait: Wait) -> Any:
+# What the answer is depends on the wait; only the flow that asked knows.
+def _answer(wait: Wait) -> Any:  # noqa: ANN401
     """Answer a wait by blocking."""
     match wait:
         case Ready():

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import attrs
 
 from jailbox.errors import SpecError, SpecTypeError, shown
+from jailbox.spec.checks import instance, mapping, several, whole
 from jailbox.spec.mapping import FrozenMap
 from jailbox.spec.texts import AnyPath, absolute_path, text_of
 
@@ -52,10 +53,6 @@ def argv_of(command: AnyCommand, *, shell: bool = False) -> tuple[str, ...]:
 
         SpecTypeError: If it is a str without *shell*, or a list with it.
     """
-    if not isinstance(shell, bool):
-        raise SpecTypeError(
-            "shell", "is not a bool", value=shell, accepted="True or False"
-        )
     if shell:
         if not isinstance(command, str | bytes):
             raise SpecTypeError(
@@ -97,12 +94,8 @@ def env_of(env: Mapping[str, AnyPath] | None) -> FrozenMap[str, str]:
     """
     if env is None or env is _NO_VARIABLES:
         return _NO_VARIABLES
-    if not isinstance(env, Mapping):
-        raise SpecTypeError(
-            "env", "is not a mapping", accepted="{'NAME': 'value', ...}"
-        )
     variables: dict[str, str] = {}
-    for given, value in env.items():
+    for given, value in mapping(env, "env", "{'NAME': 'value', ...}").items():
         if not isinstance(given, str | bytes):
             raise SpecTypeError(
                 "env", "has a name that is no text", value=given, accepted="str"
@@ -121,17 +114,7 @@ def env_of(env: Mapping[str, AnyPath] | None) -> FrozenMap[str, str]:
 
 def _variable(name: str, value: AnyPath) -> str:
     argument = f"env[{shown(name)}]"
-    try:
-        text = text_of(value, argument)
-    except SpecError as error:
-        # Again without the value, and without a chain that shows it.
-        kind = SpecTypeError if isinstance(error, SpecTypeError) else SpecError
-        problem = (
-            f"is a {type(value).__name__}"
-            if kind is SpecTypeError
-            else "has a NUL or cannot be encoded"
-        )
-        raise kind(argument, problem, accepted="str, bytes or a path") from None
+    text = text_of(value, argument, secret=True)
     if name == "HOME" and any(c in text for c in "\n\r:"):
         # Programs copy it into colon-separated files and lists, one entry a line.
         raise SpecError(
@@ -159,11 +142,30 @@ _USER_ACCEPTED = (
 
 
 def _id_or_name(text: str) -> int | str | None:
-    """Read one half of a user; ``None`` if it is neither id nor name."""
+    """Read an id or a name; ``None`` if it is neither."""
     if _DECIMAL.fullmatch(text):
         number = int(text)
         return number if number <= ID_MAX else None
     return text if _NAME.fullmatch(text) else None
+
+
+def _identity(value: object, argument: str, accepted: str) -> int | str:
+    if not isinstance(value, str):
+        return whole(value, argument, 0, ID_MAX, accepted)
+    identity = _id_or_name(value)
+    if identity is None:
+        raise SpecError(
+            argument, "is no id and no name", value=value, accepted=accepted
+        )
+    return identity
+
+
+def _user(value: int | str) -> int | str:
+    return _identity(value, "user", _USER_ACCEPTED)
+
+
+def _group(value: int | str | None) -> int | str | None:
+    return None if value is None else _identity(value, "group", _USER_ACCEPTED)
 
 
 @attrs.frozen
@@ -175,14 +177,14 @@ class User:
     1000:100
 
     Attributes:
-        user: An id, or a name to be found in the image's ``/etc/passwd``. A name never
-            consists of digits, so that there is no doubt.
+        user: An id, or a name to be found in the image's ``/etc/passwd``. A text of
+            digits is always an id, so that there is no doubt.
 
         group: An id, a name to be found in ``/etc/group``, or ``None`` for the user's.
     """
 
-    user: int | str
-    group: int | str | None = None
+    user: int | str = attrs.field(converter=_user)
+    group: int | str | None = attrs.field(default=None, converter=_group)
 
     def __str__(self) -> str:
         return f"{self.user}" if self.group is None else f"{self.user}:{self.group}"
@@ -197,21 +199,15 @@ def user_of(value: "int | str | User | None") -> User | None:
     """
     if value is None or isinstance(value, User):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise SpecTypeError(
-            "user", "is not a user", value=value, accepted=_USER_ACCEPTED
-        )
-    if isinstance(value, int):
-        if not 0 <= value <= ID_MAX:
-            raise SpecError(
-                "user", "is out of range", value=value, accepted=_USER_ACCEPTED
-            )
-        return User(int(value))
+    if not isinstance(value, str):
+        return User(value)
     first, colon, second = value.partition(":")
     user = _id_or_name(first)
     group = _id_or_name(second) if colon else None
     if user is None or (colon and group is None):
-        raise SpecError("user", "is not a user", value=value, accepted=_USER_ACCEPTED)
+        raise SpecError(
+            "user", "is no id and no name", value=value, accepted=_USER_ACCEPTED
+        )
     return User(user, group)
 
 
@@ -223,22 +219,8 @@ def groups_of(value: Iterable[int | str]) -> tuple[int | str, ...]:
         SpecError: If one is neither.
     """
     accepted = f"ids up to {ID_MAX} and names: (100, 'audio')"
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise SpecTypeError(
-            "groups", "is not a list of groups", value=value, accepted=accepted
-        )
-    groups: dict[int | str, None] = {}
-    for item in value:
-        if isinstance(item, bool) or not isinstance(item, int | str):
-            raise SpecTypeError("groups", "has no group", value=item, accepted=accepted)
-        if isinstance(item, str):
-            group = _id_or_name(item)
-        else:
-            group = int(item) if 0 <= item <= ID_MAX else None
-        if group is None:
-            raise SpecError("groups", "has no group", value=item, accepted=accepted)
-        groups[group] = None
-    return tuple(groups)
+    items = several(value, "groups", accepted)
+    return tuple(dict.fromkeys(_identity(item, "groups", accepted) for item in items))
 
 
 # --- names and numbers ------------------------------------------------------
@@ -246,15 +228,11 @@ def groups_of(value: Iterable[int | str]) -> tuple[int | str, ...]:
 
 def umask_of(value: int) -> int:
     """Take a umask: permission bits that new files do not get."""
-    accepted = "an int from 0 to 0o777"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SpecTypeError("umask", "is not a number", value=value, accepted=accepted)
-    if not 0 <= value <= 0o777:
-        raise SpecError("umask", "is out of range", value=value, accepted=accepted)
-    return int(value)
+    return whole(value, "umask", 0, 0o777, "an int from 0 to 0o777")
 
 
 _HOST_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_HOSTNAME_MAX = 64  # __NEW_UTS_LEN
 _HOSTNAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*")
 
 
@@ -267,13 +245,12 @@ def hostname_of(value: str | None) -> str | None:
     if value is None:
         return None
     accepted = "1 to 64 letters, digits, '-', '_' and '.'; no '-' or '.' at an end"
-    if not isinstance(value, str):
-        raise SpecTypeError("hostname", "is no text", value=value, accepted=accepted)
-    if len(value) > 64 or not _HOSTNAME.fullmatch(value):
+    name = instance(value, str, "hostname", accepted)
+    if len(name) > _HOSTNAME_MAX or not _HOSTNAME.fullmatch(name):
         raise SpecError(
             "hostname", "is not a host name", value=value, accepted=accepted
         )
-    return value
+    return name
 
 
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
@@ -284,9 +261,7 @@ def container_name(value: str | None) -> str | None:
     if value is None:
         return None
     accepted = "1 to 64 letters, digits, '_', '.', '-'; a letter or digit first"
-    if not isinstance(value, str):
-        raise SpecTypeError("name", "is no text", value=value, accepted=accepted)
-    if not _CONTAINER_NAME.fullmatch(value):
+    if not _CONTAINER_NAME.fullmatch(instance(value, str, "name", accepted)):
         raise SpecError("name", "is not a name", value=value, accepted=accepted)
     return value
 
@@ -296,12 +271,8 @@ def labels_of(value: Mapping[str, str] | None) -> FrozenMap[str, str]:
     if value is None or value is _NO_VARIABLES:
         return _NO_VARIABLES
     accepted = "{'key': 'text', ...}"
-    if not isinstance(value, Mapping):
-        raise SpecTypeError(
-            "labels", "is not a mapping", value=value, accepted=accepted
-        )
     labels: dict[str, str] = {}
-    for key, text in value.items():
+    for key, text in mapping(value, "labels", accepted).items():
         if not isinstance(key, str) or not isinstance(text, str):
             raise SpecTypeError(
                 "labels", "has an entry that is no text", value=key, accepted=accepted
@@ -312,24 +283,27 @@ def labels_of(value: Mapping[str, str] | None) -> FrozenMap[str, str]:
     return FrozenMap(labels)
 
 
-def terminal_size(value: "tuple[int, int] | bool | None") -> tuple[int, int] | None:
-    """
-    Take the size of a terminal: (columns, rows). ``True`` is 80 by 24.
-    """
+_TERMINAL_MAX = 2**16 - 1  # struct winsize holds unsigned shorts
+_TERMINAL_ACCEPTED = f"(columns, rows), each from 1 to {_TERMINAL_MAX}; or True"
+
+
+# True is a size here, not a switch.
+def terminal_size(
+    value: tuple[int, int] | bool | None,  # noqa: FBT001
+) -> tuple[int, int] | None:
+    """Take the size of a terminal: (columns, rows). ``True`` is 80 by 24."""
     if value is None or value is False:
         return None
     if value is True:
         return (80, 24)
-    accepted = "(columns, rows), each from 1 to 65535; or True"
-    if (
-        not isinstance(value, tuple | list)
-        or len(value) != 2
-        or any(isinstance(n, bool) or not isinstance(n, int) for n in value)
-    ):
-        raise SpecTypeError(
-            "tty", "is not a terminal size", value=value, accepted=accepted
-        )
-    columns, rows = (int(n) for n in value)
-    if not (1 <= columns <= 65535 and 1 <= rows <= 65535):
-        raise SpecError("tty", "is out of range", value=value, accepted=accepted)
-    return columns, rows
+    items = several(value, "tty", _TERMINAL_ACCEPTED)
+    try:
+        columns, rows = items
+    except ValueError:
+        raise SpecError(
+            "tty", "is not a pair", value=value, accepted=_TERMINAL_ACCEPTED
+        ) from None
+    return (
+        whole(columns, "tty", 1, _TERMINAL_MAX, _TERMINAL_ACCEPTED),
+        whole(rows, "tty", 1, _TERMINAL_MAX, _TERMINAL_ACCEPTED),
+    )

@@ -6,14 +6,15 @@ fields go together, and says everything it found at once. Nothing here knows a m
 the same spec may run on several.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
 import attrs
 
-from jailbox.errors import SpecError, SpecTypeError, printable, shown
+from jailbox.errors import SpecError, SpecTypeError, shown
+from jailbox.spec.checks import brief, choice, flag, instance, several, whole
 from jailbox.spec.command import (
     AnyCommand,
     User,
@@ -31,10 +32,9 @@ from jailbox.spec.command import (
 from jailbox.spec.limits import DEFAULT_LIMITS, Limits
 from jailbox.spec.mapping import FrozenMap
 from jailbox.spec.mount import AnyMount, Bind, Device, Mount, Tmpfs
-from jailbox.spec.network import Network, NetworkMode
+from jailbox.spec.network import DEFAULT_NETWORK, Network, NetworkMode
 from jailbox.spec.security import DEFAULT_SECURITY, Security, sysctl_path
 from jailbox.spec.signals import signal_number
-from jailbox.spec.texts import AnyPath
 from jailbox.spec.units import parse_duration, parse_size
 
 __all__ = [
@@ -96,34 +96,21 @@ def _stop_signal(value: int | str) -> int:
     return signal_number(value, "stop_signal")
 
 
+_STDERR: tuple[Stderr, ...] = ("pipe", "stdout")
+
+
 def _stderr(value: Stderr | None) -> Stderr | None:
-    if value is not None and value not in ("pipe", "stdout"):
-        kind = SpecError if isinstance(value, str) else SpecTypeError
-        raise kind(
-            "stderr", "is not known", value=value, accepted="'pipe', 'stdout' or None"
-        )
-    return value
+    return None if value is None else choice(value, "stderr", _STDERR)
 
 
 def _pass_fds(value: int) -> int:
-    accepted = f"how many, from 0 to {_PASS_FDS_MAX}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SpecTypeError(
-            "pass_fds", "is not a number", value=value, accepted=accepted
-        )
-    if not 0 <= value <= _PASS_FDS_MAX:
-        raise SpecError("pass_fds", "is out of range", value=value, accepted=accepted)
-    return int(value)
+    return whole(value, "pass_fds", 0, _PASS_FDS_MAX)
 
 
 def _mounts(value: Iterable[Mount]) -> tuple[AnyMount, ...]:
     accepted = "a list of Mount.bind(), Mount.tmpfs() and Mount.device()"
-    if isinstance(value, str | bytes | Mount) or not isinstance(value, Iterable):
-        raise SpecTypeError(
-            "mounts", "is not a list of mounts", value=value, accepted=accepted
-        )
     mounts: list[AnyMount] = []
-    for number, mount in enumerate(value):
+    for number, mount in enumerate(several(value, "mounts", accepted)):
         if not isinstance(mount, Bind | Tmpfs | Device):
             raise SpecTypeError(
                 f"mounts[{number}]", "is not a mount", value=mount, accepted=accepted
@@ -135,38 +122,22 @@ def _mounts(value: Iterable[Mount]) -> tuple[AnyMount, ...]:
 def _limits(value: Limits | None) -> Limits:
     if value is None:
         return DEFAULT_LIMITS
-    if not isinstance(value, Limits):
-        raise SpecTypeError(
-            "limits", "is not Limits", value=value, accepted="Limits(memory='256M')"
-        )
-    return value
+    return instance(value, Limits, "limits", "Limits(memory='256M', ...)")
 
 
 def _security(value: Security | None) -> Security:
     if value is None:
         return DEFAULT_SECURITY
-    if not isinstance(value, Security):
-        raise SpecTypeError(
-            "security",
-            "is not Security",
-            value=value,
-            accepted="Security(...), Security.strict() or Security.trusted()",
-        )
-    return value
+    return instance(
+        value, Security, "security", "Security(...), strict(), trusted() of it, or None"
+    )
 
 
 def _network(value: NetworkMode | Network) -> Network:
     return Network.of(value)
 
 
-def _flag(instance: object, attribute: "attrs.Attribute[bool]", value: bool) -> None:
-    if not isinstance(value, bool):
-        raise SpecTypeError(
-            attribute.name, "is not a bool", value=value, accepted="True or False"
-        )
-
-
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class ProgramSpec:
     """
     A program that is to run in a container.
@@ -221,8 +192,11 @@ class ProgramSpec:
         """
         _raise_all("program", _stream_findings(self.tty, self.stderr))
 
+    def __repr__(self) -> str:
+        return f"ProgramSpec({', '.join(brief(self, _PLAIN_PROGRAM))})"
 
-@attrs.frozen(kw_only=True)
+
+@attrs.frozen(kw_only=True, repr=False)
 class ContainerSpec:
     """
     Everything that is wanted of a container.
@@ -290,9 +264,9 @@ class ContainerSpec:
     mounts: tuple[AnyMount, ...] = attrs.field(default=(), converter=_mounts)
     limits: Limits = attrs.field(default=None, converter=_limits)
     security: Security = attrs.field(default=None, converter=_security)
-    network: Network = attrs.field(default=Network(), converter=_network)
+    network: Network = attrs.field(default=DEFAULT_NETWORK, converter=_network)
     hostname: str | None = attrs.field(default=None, converter=hostname_of)
-    read_only: bool = attrs.field(default=False, validator=_flag)
+    read_only: bool = attrs.field(default=False, validator=flag)
     tty: tuple[int, int] | None = attrs.field(default=None, converter=terminal_size)
     stderr: Stderr | None = attrs.field(default=None, converter=_stderr)
     stop_signal: int = attrs.field(default=15, converter=_stop_signal)
@@ -301,7 +275,7 @@ class ContainerSpec:
     )
     max_output: int = attrs.field(default=DEFAULT_MAX_OUTPUT, converter=_max_output)
     pass_fds: int = attrs.field(default=0, converter=_pass_fds)
-    detach: bool = attrs.field(default=False, validator=_flag)
+    detach: bool = attrs.field(default=False, validator=flag)
 
     def check(self) -> None:
         """
@@ -362,16 +336,13 @@ class ContainerSpec:
         )
 
     def describe(self) -> str:
-        """
-        Say what differs from the defaults, one field a line, without secrets.
-        """
-        lines = []
-        for field in attrs.fields(type(self)):
-            value = getattr(self, field.name)
-            if field.name not in _PLAIN or value != getattr(_PLAIN_SPEC, field.name):
-                text = _env_repr(value) if field.name == "env" else repr(value)
-                lines.append(f"{field.name}: {printable(text)}")
-        return "\n".join(lines)
+        """Say what differs from the defaults, one field a line, without secrets."""
+        return "\n".join(
+            line.replace("=", ": ", 1) for line in brief(self, _PLAIN_CONTAINER)
+        )
+
+    def __repr__(self) -> str:
+        return f"ContainerSpec({', '.join(brief(self, _PLAIN_CONTAINER))})"
 
 
 def _stream_findings(
@@ -392,5 +363,5 @@ def _raise_all(subject: str, findings: Iterable[SpecError]) -> None:
         raise SpecError.several(subject, found)
 
 
-_PLAIN_SPEC = ContainerSpec(image=None)
-_PLAIN = frozenset(field.name for field in attrs.fields(ContainerSpec)) - {"image"}
+_PLAIN_CONTAINER = ContainerSpec(image=None)
+_PLAIN_PROGRAM = ProgramSpec(argv=("true",))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jailbox.errors import printable, shown
 from jailbox.spec.result import Cause, Verdict
-from jailbox.spec.signals import signal_name
+from jailbox.spec.signals import SIGNAL_MAX, signal_name
 from jailbox.spec.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ __all__ = ["explain"]
 
 
 def explain(result: "Result[Any]") -> str:
-    """
-    Explain the end of a program, in sentences that fit a terminal and a log.
-    """
+    """Explain the end of a program, in sentences that fit a terminal and a log."""
     return " ".join(_sentences(result))
 
 
@@ -178,21 +176,26 @@ def _signal(result: "Result[Any]") -> Iterator[str]:
         yield _SIGNALS[name]
 
 
+# How a shell says that it could not run a command, or that a signal ended it.
+# Source: POSIX.1-2017, Shell Command Language, 2.8.2.
+_SHELL_REFUSED, _SHELL_MISSING, _SHELL_KILLED = 126, 127, 128
+
+
 def _exit(result: "Result[Any]") -> Iterator[str]:
     code = result.exit_code
     yield f"{result.program} exited with code {code}."
-    if code == 127:
+    if code == _SHELL_MISSING:
         yield (
             "A shell says so if a command does not exist: is it in the image, and in "
             "PATH?"
         )
-    elif code == 126:
+    elif code == _SHELL_REFUSED:
         yield (
             "A shell says so if a command exists but cannot be executed: is its mode "
             "right, and its format?"
         )
-    elif code is not None and 128 < code <= 192:
-        name = signal_name(code - 128)
+    elif code is not None and _SHELL_KILLED < code <= _SHELL_KILLED + SIGNAL_MAX:
+        name = signal_name(code - _SHELL_KILLED)
         yield f"That is how a shell reports a command that was killed by {name}."
         if name in _SIGNALS:
             yield _SIGNALS[name]
@@ -203,13 +206,11 @@ def _exit(result: "Result[Any]") -> Iterator[str]:
 _SAYINGS = (
     (
         "Operation not permitted",
-        "a capability or a system call that a jail has not got; "
-        "Security().adding('CAP_...') or Security(seccomp=...) can give it back",
+        "a capability or system call that a jail has not got; see Security",
     ),
     (
         "Read-only file system",
-        "a read-only root, mount or system path; Mount.bind(..., writable=True), "
-        "Mount.tmpfs(...) or read_only=False make room to write",
+        "a read-only root, mount or system path; see read_only, Mount and Security",
     ),
     (
         "No space left on device",

@@ -6,7 +6,6 @@ Wishes only. Which of them a machine can enforce, and how, is decided in
 degradation, never silence.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -15,12 +14,15 @@ from typing import TypeAlias
 import attrs
 
 from jailbox.errors import SpecError, SpecTypeError
+from jailbox.spec.checks import brief, mapping, several, whole
 from jailbox.spec.mapping import FrozenMap
-from jailbox.spec.units import parse_duration, parse_size
+from jailbox.spec.units import format_size, parse_duration, parse_size
 
 __all__ = [
     "CPUS_MAX",
+    "DEFAULT_LIMITS",
     "DEFAULT_PROCESSES",
+    "MEMORY_MIN",
     "RLIMIT_NAMES",
     "UNLIMITED",
     "Limits",
@@ -70,8 +72,15 @@ DEFAULT_PROCESSES = 2048
 CPUS_MAX = 8192
 """The most processors a Linux kernel can be built for."""
 
+CPUS_MIN = 0.01
+"""The kernel counts in parts of a period of 100 ms, of which 1 ms is the least."""
+
 MEMORY_MIN = 1 << 20
+"""Below one MiB not even a static program starts."""
+
 _PROCESSES_MAX = 1 << 22  # the kernel's own bound of pid_max
+_OPEN_FILES_MAX = 1 << 30  # the same of nr_open
+_STACK_MIN = 1 << 16
 _COUNT_MAX = 2**63 - 1
 
 
@@ -83,7 +92,10 @@ def _size(
     size = parse_size(value, argument)
     if size < minimum:
         raise SpecError(
-            argument, "is too small", value=value, accepted=f"at least {minimum}{why}"
+            argument,
+            "is too small",
+            value=value,
+            accepted=f"at least {minimum} bytes{why}",
         )
     return size
 
@@ -92,11 +104,7 @@ def _count(value: int | None, argument: str, minimum: int, maximum: int) -> int 
     if value is None:
         return None
     accepted = f"an int from {minimum} to {maximum}, or None"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SpecTypeError(argument, "is not a number", value=value, accepted=accepted)
-    if not minimum <= value <= maximum:
-        raise SpecError(argument, "is out of range", value=value, accepted=accepted)
-    return int(value)
+    return whole(value, argument, minimum, maximum, accepted)
 
 
 def _seconds(value: float | timedelta | None, argument: str) -> float | None:
@@ -110,11 +118,11 @@ def _seconds(value: float | timedelta | None, argument: str) -> float | None:
     return seconds
 
 
-# attrs and mypy want one named function for each type of argument.
+# attrs and mypy want one named function for each field.
 
 
 def _memory(value: int | str | None) -> int | None:
-    return _size(value, "memory", MEMORY_MIN, " bytes (nothing starts in less)")
+    return _size(value, "memory", MEMORY_MIN, ": nothing starts in less")
 
 
 def _swap(value: int | str | None) -> int | None:
@@ -122,13 +130,15 @@ def _swap(value: int | str | None) -> int | None:
 
 
 def _cpus(value: float | None) -> float | None:
-    if value is None:
-        return None
-    accepted = f"a number of processors from 0.01 to {CPUS_MAX}, or None"
+    return None if value is None else _processors(value)
+
+
+def _processors(value: object) -> float:
+    accepted = f"a number of processors from {CPUS_MIN} to {CPUS_MAX}, or None"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecTypeError("cpus", "is not a number", value=value, accepted=accepted)
     # NaN fails every comparison, so it is refused here too.
-    if not 0.01 <= value <= CPUS_MAX:
+    if not CPUS_MIN <= value <= CPUS_MAX:
         raise SpecError("cpus", "is out of range", value=value, accepted=accepted)
     return float(value)
 
@@ -158,7 +168,7 @@ def _output(value: int | str | None) -> int | None:
 
 
 def _open_files(value: int | None) -> int | None:
-    return _count(value, "open_files", 3, 1 << 30)
+    return _count(value, "open_files", 3, _OPEN_FILES_MAX)
 
 
 def _file_size(value: int | str | None) -> int | None:
@@ -170,7 +180,7 @@ def _core(value: int | str | None) -> int | None:
 
 
 def _stack(value: int | str | None) -> int | None:
-    return _size(value, "stack", 1 << 16, " bytes")
+    return _size(value, "stack", _STACK_MIN)
 
 
 _CPUSET_ACCEPTED = f"numbers and ranges below {CPUS_MAX} such as '0-3,5'"
@@ -202,23 +212,8 @@ def parse_cpuset(value: str | Iterable[int]) -> tuple[int, ...]:
                 )
             numbers.update(range(first, last + 1))
         return tuple(sorted(numbers))
-    if not isinstance(value, Iterable) or isinstance(value, bytes):
-        raise SpecTypeError(
-            "cpuset",
-            "is not a set of processors",
-            value=value,
-            accepted=_CPUSET_ACCEPTED,
-        )
-    for number in value:
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise SpecTypeError(
-                "cpuset", "has no number", value=number, accepted=_CPUSET_ACCEPTED
-            )
-        if not 0 <= number < CPUS_MAX:
-            raise SpecError(
-                "cpuset", "is out of range", value=number, accepted=_CPUSET_ACCEPTED
-            )
-        numbers.add(int(number))
+    for number in several(value, "cpuset", _CPUSET_ACCEPTED):
+        numbers.add(whole(number, "cpuset", 0, CPUS_MAX - 1, _CPUSET_ACCEPTED))
     if not numbers:
         raise SpecError("cpuset", "is empty", accepted=_CPUSET_ACCEPTED)
     return tuple(sorted(numbers))
@@ -239,28 +234,37 @@ def _cpuset(value: str | Iterable[int] | None) -> str | None:
     return None if value is None else format_cpuset(parse_cpuset(value))
 
 
-def _rlimit_part(value: object, argument: str) -> int | None:
+def _rlimit_part(value: int | str | None, argument: str) -> int | None:
     if value is None or value == "unlimited":
         return None
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise SpecTypeError(
-            argument,
-            "is not a limit",
-            value=value,
-            accepted="an int, a size, or None for unlimited",
-        )
     return parse_size(value, argument)
+
+
+def _rlimit(value: object, argument: str) -> Rlimit:
+    """Read (soft, hard), or one value for both."""
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    try:
+        soft, hard = pair
+    except ValueError:
+        raise SpecError(
+            argument, "is not a pair", value=value, accepted="(soft, hard)"
+        ) from None
+    soft, hard = _rlimit_part(soft, argument), _rlimit_part(hard, argument)
+    if hard is not None and (soft is None or soft > hard):
+        raise SpecError(
+            argument,
+            "has a soft limit above the hard one",
+            value=value,
+            accepted="soft <= hard",
+        )
+    return soft, hard
 
 
 def _rlimits(value: Mapping[str, object] | None) -> FrozenMap[str, Rlimit]:
     if value is None or value is _NO_RLIMITS:
         return _NO_RLIMITS
-    if not isinstance(value, Mapping):
-        raise SpecTypeError(
-            "rlimits", "is not a mapping", value=value, accepted="{'nproc': (64, 64)}"
-        )
     limits: dict[str, Rlimit] = {}
-    for given, pair in value.items():
+    for given, pair in mapping(value, "rlimits", "{'memlock': (0, 0)}").items():
         name = given.lower().removeprefix("rlimit_") if isinstance(given, str) else ""
         if name not in RLIMIT_NAMES:
             raise SpecError(
@@ -272,34 +276,29 @@ def _rlimits(value: Mapping[str, object] | None) -> FrozenMap[str, Rlimit]:
         argument = f"rlimits[{name!r}]"
         if name in limits:
             raise SpecError(argument, "is given twice")
-        if isinstance(pair, tuple | list):
-            if len(pair) != 2:
-                raise SpecError(
-                    argument, "is not a pair", value=pair, accepted="(soft, hard)"
-                )
-            soft, hard = (_rlimit_part(part, argument) for part in pair)
-        else:
-            soft = hard = _rlimit_part(pair, argument)
-        if hard is not None and (soft is None or soft > hard):
-            raise SpecError(
-                argument,
-                "has a soft limit above the hard one",
-                value=pair,
-                accepted="soft <= hard",
-            )
-        limits[name] = (soft, hard)
+        limits[name] = _rlimit(pair, argument)
     return FrozenMap(limits)
 
 
 _NO_RLIMITS: FrozenMap[str, Rlimit] = FrozenMap()
 
 
-@attrs.frozen(kw_only=True, cache_hash=True)
+def _size_repr(size: int | None) -> str:
+    """Print a size as people write it, if that loses nothing."""
+    if size is None or size < 1 << 10:
+        return repr(size)
+    text = format_size(size)
+    return repr(size if "." in text else text)
+
+
+@attrs.frozen(kw_only=True, repr=False, cache_hash=True)
 class Limits:
     """
     How much a jail may use: all its processes together, unless said otherwise.
 
-    >>> Limits(memory="256M", cpu_time=2, wall=5, processes=32).memory
+    >>> Limits(memory="256M", cpu_time=2, processes=32)
+    Limits(memory='256 MiB', cpu_time=2.0, processes=32)
+    >>> Limits(memory="256M").memory
     268435456
 
     ``None`` means no bound of ours. Derive with ``attrs.evolve``.
@@ -338,20 +337,22 @@ class Limits:
         rlimits: Other resource limits, name to (soft, hard): ``{"memlock": (0, 0)}``.
     """
 
-    memory: int | None = attrs.field(default=None, converter=_memory)
-    swap: int | None = attrs.field(default=None, converter=_swap)
+    memory: int | None = attrs.field(default=None, converter=_memory, repr=_size_repr)
+    swap: int | None = attrs.field(default=None, converter=_swap, repr=_size_repr)
     cpus: float | None = attrs.field(default=None, converter=_cpus)
     cpuset: str | None = attrs.field(default=None, converter=_cpuset)
     cpu_time: float | None = attrs.field(default=None, converter=_cpu_time)
     wall: float | None = attrs.field(default=None, converter=_wall)
     processes: int | None = attrs.field(default=DEFAULT_PROCESSES, converter=_processes)
-    disk: int | None = attrs.field(default=None, converter=_disk)
+    disk: int | None = attrs.field(default=None, converter=_disk, repr=_size_repr)
     inodes: int | None = attrs.field(default=None, converter=_inodes)
-    output: int | None = attrs.field(default=None, converter=_output)
+    output: int | None = attrs.field(default=None, converter=_output, repr=_size_repr)
     open_files: int | None = attrs.field(default=None, converter=_open_files)
-    file_size: int | None = attrs.field(default=None, converter=_file_size)
-    core: int | None = attrs.field(default=0, converter=_core)
-    stack: int | None = attrs.field(default=None, converter=_stack)
+    file_size: int | None = attrs.field(
+        default=None, converter=_file_size, repr=_size_repr
+    )
+    core: int | None = attrs.field(default=0, converter=_core, repr=_size_repr)
+    stack: int | None = attrs.field(default=None, converter=_stack, repr=_size_repr)
     rlimits: FrozenMap[str, Rlimit] = attrs.field(
         default=_NO_RLIMITS, converter=_rlimits
     )
@@ -374,6 +375,9 @@ class Limits:
                         f"is also given as {field}",
                         accepted=f"either {field} or rlimits",
                     )
+
+    def __repr__(self) -> str:
+        return f"Limits({', '.join(brief(self, DEFAULT_LIMITS))})"
 
     @property
     def extra_swap(self) -> int | None:

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 __all__ = ["FrozenMap", "freeze"]
 
 K = TypeVar("K")
-V = TypeVar("V", covariant=True)
+V_co = TypeVar("V_co", covariant=True)
 
 
-class FrozenMap(Mapping[K, V]):
+class FrozenMap(Mapping[K, V_co]):
     """
     A read-only, hashable copy of a mapping.
 
@@ -28,14 +28,14 @@ class FrozenMap(Mapping[K, V]):
 
     __slots__ = ("_hash", "_items")
 
-    _items: dict[K, V]
+    _items: dict[K, V_co]
     _hash: int | None
 
-    def __init__(self, items: Mapping[K, V] = {}) -> None:  # noqa: B006 (only read)
-        self._items = dict(items)
+    def __init__(self, items: Mapping[K, V_co] | None = None) -> None:
+        self._items = {} if items is None else dict(items)
         self._hash = None
 
-    def __getitem__(self, key: K) -> V:
+    def __getitem__(self, key: K) -> V_co:
         return self._items[key]
 
     def __iter__(self) -> Iterator[K]:
@@ -64,7 +64,8 @@ class FrozenMap(Mapping[K, V]):
         return FrozenMap, (self._items,)
 
 
-def freeze(document: Any) -> Any:
+# JSON: the shape is known to whoever asked for it.
+def freeze(document: Any) -> Any:  # noqa: ANN401
     """
     Make a hashable copy of a JSON-like document: FrozenMap for dict, tuple for list.
 

@@ -9,21 +9,17 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from jailbox.errors import SpecError, SpecTypeError
+from jailbox.spec.checks import choice
 
-__all__ = ["Network", "NetworkMode"]
+__all__ = ["DEFAULT_NETWORK", "Network", "NetworkMode"]
 
 NetworkMode: TypeAlias = Literal["none", "host"]
 
-_ACCEPTED = "'none' or 'host'"
+_MODES: tuple[NetworkMode, ...] = ("none", "host")
 
 
 def _mode(value: NetworkMode) -> NetworkMode:
-    if not isinstance(value, str):
-        raise SpecTypeError("network", "is not a mode", value=value, accepted=_ACCEPTED)
-    if value not in ("none", "host"):
-        raise SpecError("network", "is not a mode", value=value, accepted=_ACCEPTED)
-    return value
+    return choice(value, "network", _MODES)
 
 
 @attrs.frozen
@@ -50,3 +46,7 @@ class Network:
     def of(cls, value: "NetworkMode | Network") -> "Network":
         """Take a network as people write it: ``"none"``, ``"host"``, or a value."""
         return value if isinstance(value, Network) else cls(value)
+
+
+DEFAULT_NETWORK = Network()
+"""Nobody."""

@@ -212,9 +212,7 @@ class Result(Generic[Text]):
 
     @property
     def returncode(self) -> int:
-        """
-        The exit code, or the negative number of the signal, as in ``subprocess``.
-        """
+        """The exit code, or minus the number of the signal, as in ``subprocess``."""
         if self.exit_code is not None:
             return self.exit_code
         return -(self.signal or 0)

@@ -21,6 +21,7 @@ from jailbox.spec.capabilities import (
     DEFAULT_CAPABILITIES,
     capability_name,
 )
+from jailbox.spec.checks import brief, choice, flag, mapping, several
 from jailbox.spec.mapping import FrozenMap, freeze
 from jailbox.spec.texts import AnyPath, absolute_path
 
@@ -131,46 +132,35 @@ _ACTIONS = frozenset(
 )
 
 
-def _names(value: Iterable[str], argument: str) -> tuple[str, ...]:
-    """Take several names; a single str would be taken apart into letters."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise SpecTypeError(
-            argument, "is not a set of names", value=value, accepted="{'name', ...}"
-        )
-    return tuple(value)
-
-
 def _capabilities(value: Iterable[str]) -> frozenset[str]:
     if value is DEFAULT_CAPABILITIES:
         return DEFAULT_CAPABILITIES
-    names = _names(value, "capabilities")
+    names = several(value, "capabilities", "{'CAP_CHOWN', ...}")
     return frozenset(capability_name(name, "capabilities") for name in names)
 
 
+_SECCOMP_WORDS: tuple[Literal["default", "unconfined"], ...] = ("default", "unconfined")
 _SECCOMP_ACCEPTED = "'default', 'unconfined', or a profile as OCI and Docker write it"
 
 
 def _seccomp(value: str | Mapping[str, Any]) -> Seccomp:
-    if value == "default":
-        return "default"
-    if value == "unconfined":
-        return "unconfined"
     if isinstance(value, str):
-        raise SpecError(
-            "seccomp", "is not a profile", value=value, accepted=_SECCOMP_ACCEPTED
-        )
-    if not isinstance(value, Mapping):
+        return choice(value, "seccomp", _SECCOMP_WORDS)
+    given = mapping(value, "seccomp", _SECCOMP_ACCEPTED)
+    try:
+        profile: FrozenMap[str, Any] = freeze(given)
+        hash(profile)
+    except (RecursionError, TypeError):
         raise SpecTypeError(
-            "seccomp", "is not a profile", value=value, accepted=_SECCOMP_ACCEPTED
-        )
-    profile: FrozenMap[str, Any] = freeze(value)
+            "seccomp", "is not a JSON document", accepted=_SECCOMP_ACCEPTED
+        ) from None
     _check_profile(profile)
     return profile
 
 
 def _check_profile(profile: FrozenMap[str, Any]) -> None:
     """Check what every profile has; names of calls are for the compiler to judge."""
-    actions = [("defaultAction", profile.get("defaultAction"))]
+    _check_action(profile.get("defaultAction"), "seccomp['defaultAction']")
     rules = profile.get("syscalls", ())
     if not isinstance(rules, tuple):
         raise SpecTypeError(
@@ -178,39 +168,32 @@ def _check_profile(profile: FrozenMap[str, Any]) -> None:
         )
     for number, rule in enumerate(rules):
         place = f"seccomp['syscalls'][{number}]"
-        # Profiles of 2016 have one "name" in place of "names".
-        names = (
-            rule.get("names", (rule.get("name"),))
-            if isinstance(rule, FrozenMap)
-            else None
-        )
-        if not isinstance(names, tuple) or not all(isinstance(n, str) for n in names):
-            raise SpecError(
+        if not isinstance(rule, FrozenMap):
+            raise SpecTypeError(
                 place, "is not a rule", value=rule, accepted="names, action, args"
             )
-        actions.append((f"{place}['action']", rule.get("action")))
-    for place, action in actions:
-        if not isinstance(action, str) or action not in _ACTIONS:
-            raise SpecError(
-                place if "[" in place else f"seccomp[{place!r}]",
-                "is not an action",
-                value=action,
-                accepted=", ".join(sorted(_ACTIONS)),
+        # Profiles of 2016 have one "name" in place of "names".
+        names = rule.get("names", (rule.get("name"),))
+        if not isinstance(names, tuple) or not all(isinstance(n, str) for n in names):
+            raise SpecTypeError(
+                f"{place}['names']", "is not a list of names", value=names
             )
-    try:
-        hash(profile)
-    except TypeError:
-        raise SpecTypeError(
-            "seccomp", "is not a JSON document", accepted=_SECCOMP_ACCEPTED
-        ) from None
+        _check_action(rule.get("action"), f"{place}['action']")
+
+
+def _check_action(action: object, place: str) -> None:
+    if not isinstance(action, str) or action not in _ACTIONS:
+        raise SpecError(
+            place,
+            "is not an action",
+            value=action,
+            accepted=", ".join(sorted(_ACTIONS)),
+        )
 
 
 def _inner_paths(value: Iterable[AnyPath], argument: str) -> tuple[str, ...]:
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise SpecTypeError(
-            argument, "is not a list of paths", value=value, accepted="('/proc/x', ...)"
-        )
-    paths = dict.fromkeys(absolute_path(path, argument) for path in value)
+    given = several(value, argument, "('/proc/x', ...)")
+    paths = dict.fromkeys(absolute_path(path, argument) for path in given)
     for path in paths:
         if path == "/" or ".." in path.split("/"):
             raise SpecError(
@@ -261,7 +244,7 @@ def sysctl_path(key: str) -> str:
             "sysctls", "has a key that is no text", value=key, accepted=_SYSCTL_ACCEPTED
         )
     path = key
-    if "." in key and "." in key.partition("/")[0]:
+    if "." in key.partition("/")[0]:
         path = key.translate({ord("."): "/", ord("/"): "."})
     segments = path.split("/")
     if (
@@ -276,13 +259,9 @@ def sysctl_path(key: str) -> str:
 
 
 def _sysctls(value: Mapping[str, str | int]) -> FrozenMap[str, str]:
-    if not isinstance(value, Mapping):
-        raise SpecTypeError(
-            "sysctls", "is not a mapping", value=value, accepted="{'key': 'value'}"
-        )
     settings: dict[str, str] = {}
     paths: set[str] = set()
-    for key, setting in value.items():
+    for key, setting in mapping(value, "sysctls", "{'key': 'value'}").items():
         path = sysctl_path(key)
         argument = f"sysctls[{shown(key)}]"
         if path in paths:
@@ -307,41 +286,37 @@ def _sysctls(value: Mapping[str, str | int]) -> FrozenMap[str, str]:
 
 
 def _degrade(value: Iterable[str]) -> frozenset[str]:
-    names = frozenset(_names(value, "degrade"))
+    names = several(value, "degrade", "{'landlock', ...}")
     for name in names:
-        if name not in DEGRADABLE:
+        if not isinstance(name, str) or name not in DEGRADABLE:
             raise SpecError(
                 "degrade",
-                "is nothing that can be missing",
+                "has nothing that can be missing",
                 value=name,
                 accepted=", ".join(sorted(DEGRADABLE)),
             )
-    return names
+    return frozenset(names)
+
+
+_USERNS: tuple[UserNamespace, ...] = ("private", "host")
 
 
 def _userns(value: UserNamespace) -> UserNamespace:
-    if value not in ("private", "host"):
-        kind = SpecError if isinstance(value, str) else SpecTypeError
-        raise kind(
-            "userns", "is not a mode", value=value, accepted="'private' or 'host'"
-        )
-    return value
+    return choice(value, "userns", _USERNS)
 
 
-def _flag(instance: object, attribute: "attrs.Attribute[bool]", value: bool) -> None:
-    if not isinstance(value, bool):
-        raise SpecTypeError(
-            attribute.name, "is not a bool", value=value, accepted="True or False"
-        )
+def _sorted_repr(names: frozenset[str]) -> str:
+    # Sets print in another order in every process; golden files want one.
+    return repr(tuple(sorted(names)))
 
 
-@attrs.frozen(kw_only=True, cache_hash=True)
+@attrs.frozen(kw_only=True, repr=False, cache_hash=True)
 class Security:
     """
     What a jail may do.
 
-    >>> Security().dropping("ALL").capabilities
-    frozenset()
+    >>> Security().dropping("ALL")
+    Security(capabilities=())
 
     The default lets ordinary programs work, root inside of the jail included.
     `strict` takes away everything that can be, `trusted` gives most of it back.
@@ -372,11 +347,11 @@ class Security:
     """
 
     capabilities: frozenset[str] = attrs.field(
-        default=DEFAULT_CAPABILITIES, converter=_capabilities
+        default=DEFAULT_CAPABILITIES, converter=_capabilities, repr=_sorted_repr
     )
     seccomp: Seccomp = attrs.field(default="default", converter=_seccomp)
-    no_new_privileges: bool = attrs.field(default=True, validator=_flag)
-    landlock: bool = attrs.field(default=True, validator=_flag)
+    no_new_privileges: bool = attrs.field(default=True, validator=flag)
+    landlock: bool = attrs.field(default=True, validator=flag)
     userns: UserNamespace = attrs.field(default="private", converter=_userns)
     masked_paths: tuple[str, ...] = attrs.field(
         default=DEFAULT_MASKED_PATHS, converter=_masked
@@ -386,8 +361,11 @@ class Security:
     )
     sysctls: FrozenMap[str, str] = attrs.field(factory=FrozenMap, converter=_sysctls)
     degrade: frozenset[str] = attrs.field(
-        default=frozenset({"landlock"}), converter=_degrade
+        default=frozenset({"landlock"}), converter=_degrade, repr=_sorted_repr
     )
+
+    def __repr__(self) -> str:
+        return f"Security({', '.join(brief(self, DEFAULT_SECURITY))})"
 
     @classmethod
     def default(cls) -> Self:
@@ -458,9 +436,7 @@ class Security:
         return attrs.evolve(self, degrade=self.degrade | _degrade(names))
 
     def loosened(self) -> tuple[str, ...]:
-        """
-        Say what is weaker than the default, one line each; for logs and reviews.
-        """
+        """Say what is weaker than the default, one line each; for logs, reviews."""
         usual = DEFAULT_SECURITY
         lines = [
             f"keeps {name}" for name in sorted(self.capabilities - usual.capabilities)
@@ -487,10 +463,8 @@ class Security:
         return tuple(lines)
 
 
-def _listed(capabilities: tuple[str, ...]) -> frozenset[str]:
-    if any(isinstance(name, str) and name.upper() == "ALL" for name in capabilities):
-        return ALL_CAPABILITIES
-    return _capabilities(capabilities)
+def _listed(names: tuple[str, ...]) -> frozenset[str]:
+    return ALL_CAPABILITIES if "ALL" in names else _capabilities(names)
 
 
 DEFAULT_SECURITY = Security()

@@ -10,13 +10,16 @@ as glibc does, which keeps 32 and 33 to itself.
 
 from jailbox.errors import SpecError, SpecTypeError
 
-__all__ = ["SIGNALS", "signal_name", "signal_number"]
+__all__ = ["SIGNALS", "SIGNAL_MAX", "signal_name", "signal_number"]
 
 _ORDER = """
     HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD
     CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS
 """
 _RTMIN, _RTMAX = 34, 64
+
+SIGNAL_MAX = _RTMAX
+"""The largest number of a signal."""
 
 SIGNALS: dict[str, int] = {
     f"SIG{name}": number for number, name in enumerate(_ORDER.split(), start=1)
@@ -71,7 +74,5 @@ def signal_number(value: int | str, argument: str = "signal") -> int:
 
 
 def signal_name(number: int) -> str:
-    """
-    Name a signal: ``SIGTERM``, ``SIGRTMIN+1``, or ``signal 32`` if it has no name.
-    """
+    """Name a signal: ``SIGTERM``, ``SIGRTMIN+1``; ``signal 32`` if it has no name."""
     return _NAMES.get(number, f"signal {number}")

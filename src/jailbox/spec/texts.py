@@ -6,14 +6,13 @@ one type and loses nothing: `bytes_of` gives them back. Only grammar: whether so
 exists at a path, or is a symbolic link, is asked by whoever opens it, by descriptor.
 """
 
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias
 
 from jailbox.errors import SpecError, SpecTypeError
 
 __all__ = ["AnyPath", "PathLike", "absolute_path", "bytes_of", "text_of"]
 
 
-@runtime_checkable
 class PathLike(Protocol):
     """What ``os.PathLike`` is, without importing ``os``."""
 
@@ -23,32 +22,43 @@ class PathLike(Protocol):
 AnyPath: TypeAlias = str | bytes | PathLike
 
 
-def text_of(value: AnyPath, argument: str) -> str:
+def text_of(value: AnyPath, argument: str, *, secret: bool = False) -> str:
     """
     Take a text for the kernel: a str, bytes, or a path object.
+
+    Args:
+        value: The text.
+
+        argument: What it is for; named in errors.
+
+        secret: Whether errors must not show it.
 
     Raises:
         SpecError: If it has a NUL or cannot be encoded, or is something else.
     """
-    text = value
-    if not isinstance(text, str | bytes) and isinstance(text, PathLike):
-        text = text.__fspath__()
+    text: object = value
+    if not isinstance(text, str | bytes):
+        # Looked up as os.fspath does, in the type.
+        fspath = getattr(type(text), "__fspath__", None)
+        if fspath is not None:
+            text = fspath(text)
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
-    elif not isinstance(text, str):
+    facts = {} if secret else {"value": value}
+    if not isinstance(text, str):
         raise SpecTypeError(
-            argument, "is no text", value=value, accepted="str, bytes or a path"
+            argument, "is no text", accepted="str, bytes or a path", **facts
         )
     if "\0" in text:
         raise SpecError(
-            argument, "has a NUL character", value=value, accepted="text without NUL"
+            argument, "has a NUL character", accepted="text without NUL", **facts
         )
     if not text.isascii():
         try:
             bytes_of(text)
         except UnicodeEncodeError:
             raise SpecError(
-                argument, "is not encodable as UTF-8", value=value
+                argument, "cannot be encoded", accepted="Unicode or bytes", **facts
             ) from None
     return text
 
@@ -58,7 +68,7 @@ def bytes_of(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def absolute_path(value: AnyPath, argument: str) -> str:
+def absolute_path(value: AnyPath, argument: str, hint: str | None = None) -> str:
     """
     Take an absolute path, and write it in one way: no double, no final slash, no ".".
 
@@ -74,6 +84,7 @@ def absolute_path(value: AnyPath, argument: str) -> str:
             "is not absolute",
             value=value,
             accepted="a path that starts with /",
+            hint=hint,
         )
     if "//" in path or "/." in path or path.endswith("/"):
         parts = [part for part in path.split("/") if part not in ("", ".")]

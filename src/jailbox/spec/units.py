@@ -60,17 +60,14 @@ def parse_size(value: int | str, argument: str = "size") -> int:
         raise SpecTypeError(
             argument, "is not a size", value=value, accepted=SIZE_ACCEPTED
         )
-    if isinstance(value, str):
-        number = _size_from_text(value, argument)
-    else:
-        number = int(value)
+    number = value if isinstance(value, int) else _size_from_text(value, argument)
     if number < 0:
         raise SpecError(argument, "is negative", value=value, accepted=SIZE_ACCEPTED)
     if number > SIZE_MAX:
         raise SpecError(
             argument, "is too large", value=value, accepted="at most 2**63 - 1 bytes"
         )
-    return number
+    return int(number)
 
 
 def _size_from_text(text: str, argument: str) -> int:
@@ -148,14 +145,17 @@ def format_size(size: int) -> str:
     return f"{size / unit:.1f} {suffix}"
 
 
+_MINUTE, _HOUR = 60, 3600
+
+
 def format_duration(seconds: float) -> str:
     """Print a duration: ``350 ms``, ``2.5 s``, ``2 min 30 s``, ``3 h 5 min``."""
-    if seconds < 0.9995:
+    if round(seconds, 3) < 1:
         return f"{seconds * 1000:.3g} ms"
-    if seconds < 119.95:
-        return f"{round(seconds, 2 if seconds < 10 else 1):g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 120:
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.3g} s"
+    if seconds < 2 * _HOUR:
+        minutes, rest = divmod(round(seconds), _MINUTE)
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    hours, rest = divmod(round(seconds), _HOUR)
+    return f"{hours} h {rest // _MINUTE} min" if rest >= _MINUTE else f"{hours} h"
