@@ -1,0 +1,3 @@
+"""
+Where jails run: the seam between what users hold and what a kernel does.
+"""
