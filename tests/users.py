@@ -181,7 +181,7 @@ def _remove(name: str) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"processes of {name} do not die: {running}")
         time.sleep(0.01)
-    _with_lock(["userdel", "--remove", name])
+    _with_lock(["userdel", "--force", "--remove", name])
 
 
 def _processes_of(uid: int) -> list[int]:
@@ -190,7 +190,10 @@ def _processes_of(uid: int) -> list[int]:
         if entry.isdecimal():
             with contextlib.suppress(OSError):
                 status = Path(f"/proc/{entry}/status").read_text(encoding="utf-8")
-                if re.search(rf"^Uid:.*\b{uid}\b", status, re.MULTILINE):
+                # A zombie is dead; whoever adopted it may reap it late.
+                if re.search(
+                    rf"^State:\t[^ZX](?s:.*)^Uid:.*\b{uid}\b", status, re.MULTILINE
+                ):
                     found.append(int(entry))
     return found
 

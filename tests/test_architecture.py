@@ -1,0 +1,162 @@
+"""Rules of the house that a machine can check."""
+
+import ast
+import importlib.metadata
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+import jailbox
+from jailbox import _version
+
+PROJECT = Path(__file__).parent.parent
+MODULES = sorted(PROJECT.glob("src/**/*.py"))
+TESTS = sorted(PROJECT.glob("tests/**/*.py"))
+
+# What `import jailbox` must not pay for; each is loaded where it is first needed.
+LATE = {
+    "asyncio",
+    "cffi",
+    "concurrent.futures",
+    "ctypes",
+    "email",
+    "http",
+    "jailbox._native",
+    "multiprocessing",
+    "shutil",
+    "socket",
+    "ssl",
+    "subprocess",
+    "tarfile",
+    "tempfile",
+    "urllib3",
+    "yaml",
+    "zstandard",
+}
+
+# Runs before the import: writes what it does that is more than reading modules.
+WITNESS = """
+import json, os, sys
+deeds = []
+acts = (
+    "os.", "shutil.", "signal.", "socket.", "subprocess.", "_thread.", "pty.",
+    "ctypes.", "mmap.", "syslog.", "tempfile.", "fcntl.", "resource.",
+)
+looks = ("os.listdir", "os.scandir", "os.walk")
+roots = tuple(os.path.realpath(each) for each in sys.path if each)
+
+def witness(event, args):
+    if event == "open":
+        path, mode, flags = args
+        where = os.path.realpath(os.fsdecode(path))
+        reads = flags is None or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if not (reads and where.startswith(roots)):
+            deeds.append(f"open {path} {mode} {flags}")
+    elif event.startswith(acts) and event not in looks:
+        deeds.append(f"{event} {args}")
+
+sys.addaudithook(witness)
+before = set(sys.modules)
+import jailbox
+done = list(deeds)
+print(json.dumps({"deeds": done, "modules": sorted(set(sys.modules) - before)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported() -> dict[str, list[str]]:
+    """Return what ``import jailbox`` does and loads in a fresh interpreter."""
+    said = subprocess.run(
+        [sys.executable, "-B", "-c", WITNESS],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, list[str]] = json.loads(said.stdout)
+    return found
+
+
+def test_contracts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Imports go down only, and every room has its floor."""
+    monkeypatch.chdir(PROJECT)
+
+    assert lint_imports(no_cache=True) == 0, capsys.readouterr().out
+
+
+def test_public_names() -> None:
+    """``jailbox.__all__`` is sorted and names everything public, and only that."""
+    public = {
+        name
+        for name, value in vars(jailbox).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+
+    assert sorted(jailbox.__all__) == jailbox.__all__
+    assert public <= set(jailbox.__all__)
+    assert all(hasattr(jailbox, name) for name in jailbox.__all__)
+
+
+def test_import_does_nothing(imported: dict[str, list[str]]) -> None:
+    """Importing jailbox reads modules: no file, process, thread, socket, signal."""
+    assert imported["deeds"] == []
+
+
+def test_import_is_cheap(imported: dict[str, list[str]]) -> None:
+    """Importing jailbox loads none of the expensive modules."""
+    assert "jailbox" in imported["modules"]
+    assert LATE & set(imported["modules"]) == set()
+
+
+def test_version() -> None:
+    """The installed metadata and the source tree are of one version."""
+    assert importlib.metadata.version("jailbox") == _version.__version__
+
+
+@pytest.mark.parametrize(
+    "file", [*MODULES, *TESTS], ids=lambda file: str(file.relative_to(PROJECT))
+)
+def test_docstrings(file: Path) -> None:
+    """Every module says what it is for, and every test which fact it proves."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), f"{file}: no module docstring"
+    silent = [
+        f"{file}:{node.lineno}: {node.name}"
+        for node in functions(tree)
+        if node.name.startswith("test_") and not ast.get_docstring(node)
+    ]
+
+    assert silent == []
+
+
+def functions(
+    tree: ast.Module,
+) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield every function of a module, methods too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_no_dataclasses() -> None:
+    """Values are attrs classes everywhere."""
+    users = [
+        str(file.relative_to(PROJECT))
+        for file in MODULES
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.ImportFrom) and node.module == "dataclasses")
+        or (
+            isinstance(node, ast.Import)
+            and any(name.name == "dataclasses" for name in node.names)
+        )
+    ]
+
+    assert users == []
