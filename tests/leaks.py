@@ -5,8 +5,9 @@ A census reads the kernel's own lists and compares nothing itself; `leaked()`
 compares two of them and says in words what is there now and was not before. It
 must cost a few milliseconds, because it runs around every test.
 
-Other programs may use jailbox on the same machine at the same time. Their
-processes are told from ours by the owner that a keeper watches, and ignored.
+Other programs may use jailbox on the same machine at the same time. What is theirs
+is ignored: a keeper watches its owner, and files and control groups carry the number
+of the process that they were made for.
 
 This is not a benchmark of memory: sizes and rates belong to the soak tests.
 """
@@ -31,6 +32,10 @@ COMM = "jailbox"
 
 # Network namespaces that a keeper may hold ready for its next jails.
 NETNS_POOL = 16
+
+# A keeper's name, which its file and its control groups carry: the number of the
+# host process, and some digits.
+KEEPER_NAME = re.compile(r"\b(\d+)-[0-9a-f]{8}\b")
 
 CGROUP_MOUNT = re.compile(r"^\d+ \d+ \S+ \S+ (\S+) .* - cgroup2? ", re.MULTILINE)
 
@@ -91,6 +96,24 @@ def _watched(pid: int) -> set[int]:
         if match:
             found.add(int(match[1]))
     return found
+
+
+def _ours(names: Iterable[str]) -> Counter[str]:
+    """
+    Count *names* without those that belong to another living process.
+
+    Names of our keeper become equal, for it may be replaced by another.
+    """
+    kept: Counter[str] = Counter()
+    for name in names:
+        match = KEEPER_NAME.search(name)
+        if match is None:
+            kept[name] += 1
+        elif int(match[1]) == os.getpid():
+            kept[KEEPER_NAME.sub("KEEPER", name, count=1)] += 1
+        elif not os.path.exists(f"/proc/{match[1]}"):
+            kept[name] += 1
+    return kept
 
 
 def _user(pid: int) -> int | None:
@@ -240,7 +263,7 @@ class Census:
         return cls(
             {
                 "mount": Counter(mountinfo.splitlines()),
-                "control group": Counter(_cgroups(mountinfo)),
+                "control group": _ours(_cgroups(mountinfo)),
                 "process": names,
                 "child process": Counter(
                     f"{everyone[pid].name} (pid {pid})"
@@ -257,7 +280,7 @@ class Census:
                     - set(_net_namespaces([os.getpid()]))
                 ),
                 "network interface": Counter(_list("/sys/class/net")),
-                "file": Counter(_state()),
+                "file": _ours(_state()),
                 "ipc object": Counter(_ipc()),
             }
         )
