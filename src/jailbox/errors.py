@@ -161,7 +161,11 @@ class JailboxError(Exception):
         return self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args), self.__dict__
+        state = self.__dict__.copy()
+        if "__notes__" in state:
+            # A copy may be annotated without changing the original.
+            state["__notes__"] = list(state["__notes__"])
+        return _rebuild, (type(self), self.args), state
 
 
 # --- my request -------------------------------------------------------------

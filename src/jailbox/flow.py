@@ -134,19 +134,21 @@ def _poll(wait: Ready, *, block: bool) -> Answer | None:
         timeout = None
         if deadline is not None:
             timeout = min(max((deadline - time.monotonic()) * 1000, 0), _LONGEST_POLL)
-    events = dict(poll.poll(timeout))
+    events = poll.poll(timeout)
     if not events:
         if deadline is not None and time.monotonic() >= deadline:
             return (), ()
         return None
-    for fd, event in events.items():
+    readable, writable = [], []
+    for fd, event in events:
         if event & _POLLNVAL:
             # Answering "ready" would make the flow spin or touch a stranger's file.
             raise OSError(errno.EBADF, f"{os.strerror(errno.EBADF)}: {fd}")
-    return (
-        tuple(fd for fd in reads if events.get(fd, 0) & _READABLE),
-        tuple(fd for fd in writes if events.get(fd, 0) & _WRITABLE),
-    )
+        if event & _READABLE and fd in reads:
+            readable.append(fd)
+        if event & _WRITABLE and fd in writes:
+            writable.append(fd)
+    return tuple(readable), tuple(writable)
 
 
 # What the answer is depends on the wait; only the flow that asked knows.
@@ -289,9 +291,16 @@ async def _offloaded(
     """
     import asyncio
 
+    def attempt() -> Any:  # noqa: ANN401  (whatever the work results in)
+        try:
+            return work()
+        except StopIteration as error:
+            # A future cannot hold it, and would hang.
+            raise RuntimeError("work raised StopIteration") from error
+
     loop = asyncio.get_running_loop()
     # Not a task: asyncio.run cancels all tasks at its end, and this must finish.
-    running = loop.run_in_executor(None, contextvars.copy_context().run, work)
+    running = loop.run_in_executor(None, contextvars.copy_context().run, attempt)
     late: BaseException | None = None
     while not running.done():
         try:

@@ -26,7 +26,7 @@ else:
 
     Text = TypeVar("Text", str, bytes)
 
-__all__ = ["Cause", "CauseKind", "Result", "Usage", "Verdict"]
+__all__ = ["DEFAULT_USAGE", "Cause", "CauseKind", "Result", "Usage", "Verdict"]
 
 
 class Verdict(StrEnum):
@@ -162,6 +162,10 @@ class Usage:
         return ", ".join(parts)
 
 
+DEFAULT_USAGE = Usage()
+"""Nothing used."""
+
+
 @attrs.frozen(kw_only=True, repr=False)
 class Result(Generic[Text]):
     """
@@ -199,7 +203,7 @@ class Result(Generic[Text]):
     exit_code: int | None = None
     signal: int | None = None
     verdict: Verdict = attrs.field(converter=Verdict)
-    usage: Usage = Usage()
+    usage: Usage = DEFAULT_USAGE
     limits: Limits = DEFAULT_LIMITS
     truncated: bool = False
     degraded: tuple[str, ...] = ()

@@ -108,7 +108,8 @@ def parse_duration(value: float | timedelta, argument: str = "duration") -> floa
             argument, "is not a duration", value=value, accepted=DURATION_ACCEPTED
         )
     elif isinstance(value, int) and abs(value) > DURATION_MAX:
-        seconds = math.copysign(math.inf, value)  # float() of a huge int would fail
+        # float() of a huge int would fail.
+        seconds = math.inf if value > 0 else -math.inf
     else:
         seconds = float(value)
     if math.isnan(seconds):
