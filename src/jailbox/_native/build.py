@@ -20,11 +20,14 @@ from cffi import FFI
 
 ROOM = "src/jailbox/_native"
 
-# The declarations that Python sees stand in this header, between two markers.
-CDEF_HEADER = "jailbox.h"
+# The declarations that Python sees stand in these headers, between two markers.
+CDEF_HEADERS = ["jailbox.h", "tree.h"]
+
+# Files between host and jail: the same protocol on both sides (tree_internal.h).
+TREE_SOURCES = ["tree.c", "tree_wire.c", "tree_source.c", "tree_sink.c", "tree_layer.c"]
 
 # The host's side: loaded into the Python process.
-EXTENSION_SOURCES = ["channel.c", "spawn.c"]
+EXTENSION_SOURCES = ["channel.c", "spawn.c", *TREE_SOURCES, "tree_job.c"]
 
 # The jail's side: keeper, init and stager. No libc, no Python.
 HELPER_SOURCES = [
@@ -37,6 +40,7 @@ HELPER_SOURCES = [
     "program.c",
     "supervisor.c",
     "channel.c",
+    *TREE_SOURCES,
     "freestanding.c",
 ]
 
@@ -127,16 +131,21 @@ def headers() -> list[str]:
 
 
 def cdef() -> str:
-    """Return what stands in the header between the two markers."""
-    text = Path(ROOM, CDEF_HEADER).read_text(encoding="utf-8")
+    """Return what stands in the headers between the two markers."""
+    return "\n".join(map(declarations, CDEF_HEADERS))
+
+
+def declarations(header: str) -> str:
+    """Return what stands in *header* between the two markers."""
+    text = Path(ROOM, header).read_text(encoding="utf-8")
     before, begin, rest = text.partition("/* cffi:begin */")
     inside, end, _ = rest.partition("/* cffi:end */")
     if not (begin and end):
-        message = f"{ROOM}/{CDEF_HEADER}: no cffi:begin and cffi:end markers"
+        message = f"{ROOM}/{header}: no cffi:begin and cffi:end markers"
         raise SystemExit(message)
     # Kept, so that an error of cffi names the line of the header.
     line = before.count("\n") + 1
-    return f'# {line} "{ROOM}/{CDEF_HEADER}"\n{inside}'
+    return f'# {line} "{ROOM}/{header}"\n{inside}'
 
 
 def helper_command(compiler: list[str], output: str, *defines: str) -> list[str]:
@@ -170,7 +179,7 @@ def ffibuilder() -> FFI:
     ffi.cdef(cdef())
     ffi.set_source(
         "jailbox._native._lib",
-        f'#include "{CDEF_HEADER}"\n',
+        "".join(f'#include "{header}"\n' for header in CDEF_HEADERS),
         sources=in_room(*EXTENSION_SOURCES),
         # What is listed here goes into the sdist, and rebuilds when touched.
         depends=[*headers(), *in_room("build.py", *HELPER_SOURCES)],
