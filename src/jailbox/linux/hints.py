@@ -19,17 +19,21 @@ __all__ = ["STEPS", "Step", "hint"]
 
 Step = Literal[
     "spawn",
+    "record",
     "userns",
     "idmap",
-    "clone",
+    "template",
     "cgroup",
+    "clone",
+    "life",
     "cgroup_join",
-    "namespaces",
-    "network",
     "fs",
     "tree",
     "overlay",
     "enter",
+    "loopback",
+    "namespaces",
+    "network",
     "root",
     "attach",
     "dir",
@@ -39,15 +43,20 @@ Step = Literal[
     "mask",
     "readonly",
     "sysctl",
-    "identity",
     "hostname",
+    "keyring",
+    "identity",
+    "fork",
+    "tty",
+    "stdio",
     "rlimit",
+    "priority",
+    "chdir",
+    "capabilities",
+    "no_new_privs",
     "landlock",
     "seccomp",
-    "chdir",
     "exec",
-    "tty",
-    "fork",
 ]
 
 STEPS: tuple[str, ...] = get_args(Step)
@@ -389,7 +398,39 @@ _TABLE: dict[tuple[str, int], Advice] = {
     ("overlay", errno.EROFS): "The upper layer's file system is read-only.",
     ("overlay", errno.ENOENT): "A layer is gone. If images were removed meanwhile, "
     "pull or build again.",
+    ("record", errno.EPROTO): "The helper and the library speak different versions: "
+    "the installation is mixed up. Install jailbox anew.",
+    ("record", errno.EINVAL): "The helper did not understand the plan: the "
+    "installation is mixed up, or this is a mistake in jailbox. Please report it.",
+    ("template", errno.EPERM): _namespaces_refused,
+    ("template", errno.EACCES): _namespaces_refused,
+    ("template", errno.ENOSPC): _too_many_namespaces,
+    ("template", errno.EAGAIN): _out_of_processes,
+    ("life", errno.ESRCH): "The keeper ended while the jail was made.",
+    ("loopback", errno.EPERM): _namespaces_refused,
+    ("loopback", errno.EAFNOSUPPORT): "The kernel was built without IPv4.",
+    ("loopback", errno.EACCES): "A security module or filter around this program "
+    "forbids sockets.",
+    ("keyring", errno.ENOSYS): "The kernel has no keyrings, or a filter around this "
+    "program hides them. Nothing is lost: there are none to leave.",
+    ("keyring", errno.EDQUOT): "This user has too many keyrings. As root: sysctl -w "
+    "kernel.keys.maxkeys=2000.",
+    ("keyring", errno.EPERM): FILTERED,
+    ("stdio", errno.EINVAL): "pass_fds= does not fit what was sent along.",
+    ("stdio", errno.ENOENT): "The jail has no /dev/null. Do not mount over /dev.",
+    ("stdio", errno.EACCES): "The jail's /dev/null cannot be opened by its user: /dev "
+    "is mounted nodev, or closed.",
+    ("priority", errno.EACCES): "A higher priority, or a lower oom_score_adj than our "
+    "own, needs CAP_SYS_NICE or CAP_SYS_RESOURCE. Ask for less.",
+    ("priority", errno.EPERM): "A higher priority, or a lower oom_score_adj than our "
+    "own, needs CAP_SYS_NICE or CAP_SYS_RESOURCE. Ask for less.",
+    ("priority", errno.EINVAL): "None of the processors of cpuset= is here, or those "
+    "here are not allowed to this program.",
+    ("capabilities", errno.EPERM): "A capability was asked for that this program does "
+    "not have itself: see CapBnd in /proc/self/status.",
+    ("no_new_privs", errno.EINVAL): "The kernel has no no_new_privs (Linux 3.5).",
     ("enter", errno.EPERM): _namespaces_refused,
+    ("enter", errno.ENOSPC): _too_many_namespaces,
     ("enter", errno.EINVAL): "The namespace could not be entered: a program with "
     "several threads cannot change its user namespace, or it is gone.",
     ("root", errno.EPERM): _fs_refused,

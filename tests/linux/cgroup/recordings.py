@@ -50,7 +50,7 @@ def parse_nodes(text: str) -> dict[str, CgroupNode]:
     """Read lines of ``path: flag key=a,b``."""
     nodes = {}
     for line in text.splitlines():
-        path, _, rest = line.partition(": ")
+        path, _, rest = line.partition(":")
         words = rest.split()
         flags = {w for w in words if "=" not in w}
         lists = dict(w.split("=", 1) for w in words if "=" in w)
@@ -77,9 +77,8 @@ def format_nodes(nodes: tuple[CgroupNode, ...]) -> str:
     lines = []
     for node in nodes:
         words = [w for w in ("writable", "top", "busy") if getattr(node, w)]
-        for key in ("controllers", "enabled", "knobs"):
-            if getattr(node, key):
-                words.append(f"{key}={','.join(getattr(node, key))}")
+        lists = ("controllers", "enabled", "knobs")
+        words += [f"{key}={','.join(v)}" for key in lists if (v := getattr(node, key))]
         words += [f"{key}={v}" for key in ("cpus", "mems") if (v := getattr(node, key))]
         lines.append(f"{node.path}: {' '.join(words)}".rstrip() + "\n")
     return "".join(lines)

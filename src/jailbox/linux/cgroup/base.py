@@ -152,6 +152,19 @@ class CgroupPlan:
         dirs = tuple(d for d in self.dirs if d.join != "no" or d not in done)
         return self if dirs == self.dirs else attrs.evolve(self, dirs=dirs)
 
+    def located(self, path: str) -> tuple[int, str]:
+        """
+        Find a file of `collect`, `live`, `clock`, ... in the jail's directories.
+
+        Returns:
+            Index into `leaves`, and the name of the file in that directory.
+        """
+        directory, _, file = path.rpartition("/")
+        for index, leaf in enumerate(self.leaves):
+            if leaf.path == directory:
+                return index, file
+        raise KeyError(path)
+
     def group(self, controller: str) -> tuple[int, str] | None:
         """Find version and directory of the jail's group for *controller*."""
         for label, path in self.groups:

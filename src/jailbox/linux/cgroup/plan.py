@@ -39,6 +39,7 @@ __all__ = [
     "cgroup_plan",
     "check_limits",
     "enforcement",
+    "keeper_dirs",
     "parse_collected",
     "parse_stats",
     "update_writes",
@@ -167,6 +168,33 @@ def cgroup_plan(
         freezer=plan.freezer if freezable else None,
         kill=plan.kill,
     )
+
+
+def keeper_dirs(layout: CgroupLayout, keeper: str) -> tuple[CgroupDir, ...]:
+    """
+    Decide what is made once for all jails of one embedding program.
+
+    Plans of jails without wishes for processors then need no parent beyond these. In
+    version 2 nothing else is given to children here: every controller that a group has
+    makes each of its children dearer.
+
+    Returns:
+        Directories, each after its parent. All but the base of version 2 are ours:
+        the keeper's may go with it, ``jailbox`` when it is empty.
+    """
+    _name(keeper, "keeper")
+    plan = _Draft()
+    for hierarchy in layout.hierarchies:
+        # A cpuset of version 1 cannot be filled later than its children.
+        names = {"memory", "pids", "io"}
+        if hierarchy.version == 1:
+            names |= {"cpu", "cpuset"}
+            if layout.unified is None:
+                names |= {"cpuacct", "freezer"}
+        used = names.intersection(hierarchy.controllers)
+        if used or hierarchy.version == 2:  # noqa: PLR2004
+            plan.add(hierarchy, frozenset(used), Limits(), f"{keeper}/x")
+    return tuple(d for d in plan.dirs if d.join == "no")
 
 
 @attrs.define(eq=False)

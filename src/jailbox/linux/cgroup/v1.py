@@ -159,10 +159,15 @@ def number(data: bytes | None) -> int | None:
     return int(text) if text.isdigit() else None
 
 
+def lines(data: bytes | None) -> list[bytes]:
+    """Split into lines, without a last one that was cut off."""
+    return (data or b"").split(b"\n")[:-1]
+
+
 def table(data: bytes | None) -> dict[str, int]:
     """Read a file of lines with a name and a number."""
     found = {}
-    for line in (data or b"").splitlines():
+    for line in lines(data):
         name, _, value = line.partition(b" ")
         if value.strip().isdigit():
             found[name.decode("ascii", "replace")] = int(value)

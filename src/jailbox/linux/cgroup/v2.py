@@ -16,6 +16,7 @@ from jailbox.linux.cgroup.base import CgroupReport, CgroupStats, CpuClock, Freez
 from jailbox.linux.cgroup.detect import Hierarchy
 from jailbox.linux.cgroup.v1 import (
     PERIOD_US,
+    lines,
     number,
     table,
     tasks_value,
@@ -155,11 +156,12 @@ def io_bytes(data: bytes | None) -> tuple[int | None, int | None]:
     if data is None:
         return None, None
     read = written = 0
-    for line in data.split():
-        key, _, value = line.partition(b"=")
-        if value.isdigit():
-            read += int(value) if key == b"rbytes" else 0
-            written += int(value) if key == b"wbytes" else 0
+    for line in lines(data):
+        for word in line.split():
+            key, _, value = word.partition(b"=")
+            if value.isdigit():
+                read += int(value) if key == b"rbytes" else 0
+                written += int(value) if key == b"wbytes" else 0
     return read, written
 
 
