@@ -3,7 +3,7 @@
 import pickle
 import time
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import pytest
@@ -19,6 +19,9 @@ from jailbox.spec.limits import (
     format_cpuset,
     parse_cpuset,
 )
+
+# What the types forbid and people pass nevertheless.
+Wrong: TypeAlias = Any
 
 
 class TestDefaults:
@@ -92,7 +95,7 @@ class TestFields:
             ("stack", "8M", 8 << 20),
         ],
     )
-    def test_accepted(self, field: str, given: Any, held: object) -> None:
+    def test_accepted(self, field: str, given: Wrong, held: object) -> None:
         """What people write is held as one canonical value."""
         assert getattr(Limits(**{field: given}), field) == held
 
@@ -100,7 +103,7 @@ class TestFields:
     @pytest.mark.parametrize(
         "value", [-1, True, float("nan"), "1e3g", object(), b"1", "0-1000000000"]
     )
-    def test_refused(self, field: str, value: Any) -> None:
+    def test_refused(self, field: str, value: Wrong) -> None:
         """CG11: no field takes a negative, a bool, NaN, or nonsense."""
         with pytest.raises(SpecError) as caught:
             Limits(**{field: value})
@@ -111,23 +114,31 @@ class TestFields:
         [
             (
                 {"memory": 4096},
-                "memory=4096 is too small "
-                "(accepted: at least 1048576 bytes: nothing starts in less)",
+                (
+                    "memory=4096 is too small "
+                    "(accepted: at least 1048576 bytes: nothing starts in less)"
+                ),
             ),
             (
                 {"memory": 2**80},
-                "memory=1208925819614629174706176 is too large "
-                "(accepted: at most 2**63 - 1 bytes)",
+                (
+                    "memory=1208925819614629174706176 is too large "
+                    "(accepted: at most 2**63 - 1 bytes)"
+                ),
             ),
             (
                 {"cpus": 0},
-                "cpus=0 is out of range "
-                "(accepted: a number of processors from 0.01 to 8192, or None)",
+                (
+                    "cpus=0 is out of range "
+                    "(accepted: a number of processors from 0.01 to 8192, or None)"
+                ),
             ),
             (
                 {"cpuset": "0-1000000000"},
-                "cpuset='0-1000000000' is not a set of processors "
-                "(accepted: numbers and ranges below 8192 such as '0-3,5')",
+                (
+                    "cpuset='0-1000000000' is not a set of processors "
+                    "(accepted: numbers and ranges below 8192 such as '0-3,5')"
+                ),
             ),
             (
                 {"wall": 0},
@@ -135,13 +146,17 @@ class TestFields:
             ),
             (
                 {"processes": 0},
-                "processes=0 is out of range "
-                "(accepted: an int from 1 to 4194304, or None)",
+                (
+                    "processes=0 is out of range "
+                    "(accepted: an int from 1 to 4194304, or None)"
+                ),
             ),
             (
                 {"swap": "1G"},
-                "swap=1073741824 needs a memory limit "
-                "(accepted: swap together with memory)",
+                (
+                    "swap=1073741824 needs a memory limit "
+                    "(accepted: swap together with memory)"
+                ),
             ),
         ],
     )
@@ -153,15 +168,16 @@ class TestFields:
 
     def test_refused_quickly(self) -> None:
         """CG11: absurd values are refused before anything is counted, in 10 ms."""
-        start = time.monotonic()
-        for field, value in [
+        absurd: list[tuple[str, Wrong]] = [
             ("cpuset", "0-1000000000"),
             ("cpuset", range(10**12)),
             ("memory", 2**80),
             ("memory", "9" * 30 + "E"),
             ("memory", "1" * 10**6),
             ("processes", 10**4000),
-        ]:
+        ]
+        start = time.monotonic()
+        for field, value in absurd:
             with pytest.raises(SpecError):
                 Limits(**{field: value})
         assert time.monotonic() - start < 0.06
@@ -182,7 +198,8 @@ class TestCpuset:
         assert parse_cpuset(format_cpuset(numbers)) == tuple(sorted(numbers))
 
     @pytest.mark.parametrize(
-        "value", ["", ",", "1,", "3-1", "1-", "-1", "a", "0-3 ", "１", "0\n", "8192"]
+        "value",
+        ["", ",", "1,", "3-1", "1-", "-1", "a", "0-3 ", "１", "0\n", "8192"],  # noqa: RUF001
     )
     def test_refused(self, value: str) -> None:
         """What the kernel would refuse or misread is refused here."""
@@ -190,7 +207,7 @@ class TestCpuset:
             parse_cpuset(value)
 
     @pytest.mark.parametrize("value", [[], [-1], [8192], [True], ["1"], 3, b"0"])
-    def test_refused_numbers(self, value: Any) -> None:
+    def test_refused_numbers(self, value: Wrong) -> None:
         """An empty set, or a number that is no processor, is refused."""
         with pytest.raises(SpecError):
             parse_cpuset(value)

@@ -44,23 +44,28 @@ def text_of(value: AnyPath, argument: str, *, secret: bool = False) -> str:
             text = fspath(text)
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
-    facts = {} if secret else {"value": value}
+    kind: type[SpecError]
     if not isinstance(text, str):
-        raise SpecTypeError(
-            argument, "is no text", accepted="str, bytes or a path", **facts
-        )
-    if "\0" in text:
-        raise SpecError(
-            argument, "has a NUL character", accepted="text without NUL", **facts
-        )
-    if not text.isascii():
-        try:
-            bytes_of(text)
-        except UnicodeEncodeError:
-            raise SpecError(
-                argument, "cannot be encoded", accepted="Unicode or bytes", **facts
-            ) from None
-    return text
+        kind, problem, accepted = SpecTypeError, "is no text", "str, bytes or a path"
+    elif "\0" in text:
+        kind, problem, accepted = SpecError, "has a NUL character", "text without NUL"
+    elif not _encodable(text):
+        kind, problem, accepted = SpecError, "cannot be encoded", "Unicode or bytes"
+    else:
+        return text
+    if secret:
+        raise kind(argument, problem, accepted=accepted)
+    raise kind(argument, problem, value=value, accepted=accepted)
+
+
+def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        bytes_of(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def bytes_of(text: str) -> bytes:
