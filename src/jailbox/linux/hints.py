@@ -378,7 +378,10 @@ _TABLE: dict[tuple[str, int], Advice] = {
     ("tree", errno.ELOOP): "The source's path has too many links, or one that may not "
     "be followed.",
     ("tree", errno.ENOSPC): _TOO_MANY_MOUNTS,
-    ("tree", errno.ENOSYS): "open_tree is missing: Linux 5.2, or a seccomp filter "
+    (
+        "tree",
+        errno.ENOSYS,
+    ): "The call open_tree is missing: Linux 5.2, or a seccomp filter "
     "around this program.",
     ("overlay", errno.EPERM): _overlay_refused,
     ("overlay", errno.EACCES): _overlay_refused,
@@ -416,7 +419,7 @@ _TABLE: dict[tuple[str, int], Advice] = {
     ("keyring", errno.EDQUOT): "This user has too many keyrings. As root: sysctl -w "
     "kernel.keys.maxkeys=2000.",
     ("keyring", errno.EPERM): FILTERED,
-    ("stdio", errno.EINVAL): "pass_fds= does not fit what was sent along.",
+    ("stdio", errno.EINVAL): "What pass_fds= names is not what was sent along.",
     ("stdio", errno.ENOENT): "The jail has no /dev/null. Do not mount over /dev.",
     ("stdio", errno.EACCES): "The jail's /dev/null cannot be opened by its user: /dev "
     "is mounted nodev, or closed.",
@@ -474,8 +477,14 @@ _TABLE: dict[tuple[str, int], Advice] = {
     ("mask", errno.EPERM): _fs_refused,
     ("readonly", errno.EPERM): "Flags that were locked outside of the user namespace "
     "cannot be taken off a mount.",
-    ("readonly", errno.EINVAL): "mount_setattr does not know a flag: Linux 5.12.",
-    ("readonly", errno.ENOSYS): "mount_setattr is missing: Linux 5.12, or a seccomp "
+    (
+        "readonly",
+        errno.EINVAL,
+    ): "The call mount_setattr does not know a flag: Linux 5.12.",
+    (
+        "readonly",
+        errno.ENOSYS,
+    ): "The call mount_setattr is missing: Linux 5.12, or a seccomp "
     "filter around this program.",
     ("readonly", errno.ENOENT): "A path to protect vanished meanwhile.",
     ("sysctl", errno.ENOENT): "The kernel has no such setting, or not in a namespace.",
