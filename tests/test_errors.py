@@ -47,12 +47,13 @@ def failed(
     verdict: Verdict = Verdict.EXIT,
     limits: Limits = DEFAULT_LIMITS,
     usage: Usage = DEFAULT_USAGE,
+    stderr: str = "",
 ) -> Result[str]:
     """Make the result of a program that did not end well."""
     return Result(
         argv=("/bin/sh",),
         stdout="out",
-        stderr="",
+        stderr=stderr,
         exit_code=3,
         verdict=verdict,
         limits=limits,
@@ -167,9 +168,9 @@ GOLDEN: list[tuple[JailboxError, str, list[str]]] = [
         ["Files mask /proc."],
     ),
     (
-        ExitError(failed()),
+        ExitError(failed(stderr="sh: 1: odd\n")),
         "sh exited with code 3",
-        ["sh exited with code 3."],
+        ["It wrote last:\n    sh: 1: odd"],
     ),
     (
         LimitExceeded(failed(Verdict.WALL, limits=Limits(wall=5))),
@@ -198,9 +199,9 @@ GOLDEN: list[tuple[JailboxError, str, list[str]]] = [
         ],
     ),
     (
-        DeadlineExceeded("make", 2.5, failed(), hint="Raise timeout."),
+        DeadlineExceeded("make", 2.5, failed(stderr="a\nb"), hint="Raise timeout."),
         "make did not finish within 2.5 s",
-        ["Raise timeout."],
+        ["Raise timeout.", "It wrote last:\n    a\n    b"],
     ),
     (EngineError("keeper", "is gone"), "keeper: is gone", []),
 ]

@@ -71,6 +71,21 @@ class TestReady:
         assert run(ready(reads=(pipe[0],))) == ((pipe[0],), ())
         assert os.read(pipe[0], 2) == b"x"
 
+    @pytest.mark.parametrize("both", [False, True])
+    def test_becomes_writable(self, run: Driver, both: bool) -> None:  # noqa: FBT001
+        """The wait ends when there is room again, also if both ways are waited for."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.settimeout(0)
+            sent = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sent += ours.send(bytes(65536))
+            threading.Timer(0.02, theirs.recv, (sent, socket.MSG_WAITALL)).start()
+
+            fd = ours.fileno()
+            assert run(ready((fd,) if both else (), (fd,))) == ((), (fd,))
+
     def test_several(self, run: Driver, pipe: tuple[int, int]) -> None:
         """Of several descriptors, those that are ready are named, and no others."""
         reader, writer = pipe

@@ -157,6 +157,12 @@ class JailboxError(Exception):
         if hint is not None:
             self.add_note(hint)
 
+    def _quote(self, result: "Result[Any]") -> None:
+        """Attach the last lines that a program wrote to stderr, if any."""
+        words = result.last_words()
+        if words:
+            self.add_note(f"It wrote last:\n{words}")
+
     def __str__(self) -> str:
         return self.message
 
@@ -681,7 +687,9 @@ class ExitError(JailboxError):
 
     def __init__(self, result: "Result[Any]") -> None:
         self.result = result
-        super().__init__(result.summary(), hint=result.explain())
+        summary, advice = result.summary(), result.explain()
+        super().__init__(summary, hint=None if advice == f"{summary}." else advice)
+        self._quote(result)
 
 
 class LimitExceeded(ExitError):
@@ -730,6 +738,8 @@ class DeadlineExceeded(JailboxError, TimeoutError):
         self.timeout = timeout
         self.result = result
         self._tell(message, hint)
+        if result is not None:
+            self._quote(result)
 
 
 class EngineError(JailboxError):

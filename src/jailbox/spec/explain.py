@@ -183,7 +183,7 @@ _SHELL_REFUSED, _SHELL_MISSING, _SHELL_KILLED = 126, 127, 128
 
 def _exit(result: "Result[Any]") -> Iterator[str]:
     code = result.exit_code
-    yield f"{result.program} exited with code {code}."
+    yield f"{result.summary()}."
     if code == _SHELL_MISSING:
         yield (
             "A shell says so if a command does not exist: is it in the image, and in "
@@ -194,7 +194,7 @@ def _exit(result: "Result[Any]") -> Iterator[str]:
             "A shell says so if a command exists but cannot be executed: is its mode "
             "right, and its format?"
         )
-    elif code is not None and _SHELL_KILLED < code <= _SHELL_KILLED + SIGNAL_MAX:
+    elif code and _SHELL_KILLED < code <= _SHELL_KILLED + SIGNAL_MAX:
         name = signal_name(code - _SHELL_KILLED)
         yield f"That is how a shell reports a command that was killed by {name}."
         if name in _SIGNALS:

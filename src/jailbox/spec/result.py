@@ -162,6 +162,8 @@ class Usage:
         return ", ".join(parts)
 
 
+_LAST_WORDS, _LAST_LINES = 800, 5
+
 DEFAULT_USAGE = Usage()
 """Nothing used."""
 
@@ -238,6 +240,17 @@ class Result(Generic[Text]):
         if self.signal is not None:
             return f"{self.program} was killed by {signal_name(self.signal)}"
         return f"{self.program} ended: {self.verdict}"
+
+    def last_words(self) -> str:
+        """
+        The last lines of stderr, fit to print: at most five, indented.
+
+        What was written comes from a jail, so control characters are escaped.
+        """
+        tail: str | bytes = self.stderr[-_LAST_WORDS:]
+        text = tail if isinstance(tail, str) else tail.decode("utf-8", "replace")
+        lines = text.rstrip().splitlines()[-_LAST_LINES:]
+        return "\n".join(f"    {printable(line)}" for line in lines)
 
     def explain(self) -> str:
         """Say why it ended, and what to do about it, in sentences."""
