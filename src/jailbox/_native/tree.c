@@ -39,7 +39,7 @@ static long open_in_root(const struct agent *agent, const char *path,
                          uint64_t flags)
 {
   struct tree_place place = {
-      .dir = agent->roots->root, .path = path, .resolve = IN_ROOT};
+    .dir = agent->roots->root, .path = path, .resolve = IN_ROOT};
   return tree_open(&place, flags);
 }
 
@@ -168,13 +168,12 @@ static long get(struct agent *agent)
     source->limits.bytes = agent->request.max_bytes;
   /* The root has no name: any will do, the receiver calls it as it likes. */
   bool named = tree_name_ok(cut.name, cut.name_size);
-  struct tree_place place = {.dir = roots[where],
-                             .path = space->first,
-                             .resolve = IN_ROOT};
+  struct tree_place place = {
+    .dir = roots[where], .path = space->first, .resolve = IN_ROOT};
   int more = tree_source_begin(source, &place, named ? cut.name : "root",
                                named ? cut.name_size : 4) < 0
-                 ? -1
-                 : 1;
+               ? -1
+               : 1;
   long error = 0;
   while (more > 0 && error >= 0) {
     if (tree_wire_full(&space->wire))
@@ -212,9 +211,8 @@ static int make_one(struct agent *agent, char *path, uint32_t mode)
       (void)fail(agent, JB_TREE_OP_CREATE, error);
   }
   if (made > 0) {
-    int fd = (int)sys_openat(spot.dir, spot.name,
-                             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-                             0);
+    int fd = (int)sys_openat(
+      spot.dir, spot.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
     if (fd < 0)
       made = fail(agent, JB_TREE_OP_OPEN, fd);
     /* What mkdir did not do: an owner, set-id bits, a umask not ours. */
@@ -293,8 +291,7 @@ static int place_top(struct agent *agent, unsigned mode, struct spot *spot)
       make_parents(agent, path, cut.dir_size) < 0)
     return -1;
   *spot = (struct spot){.dir = -1, .name = space->name};
-  uint64_t follow =
-      wants(agent, JB_TREE_FOLLOW) || cut.slash ? 0 : O_NOFOLLOW;
+  uint64_t follow = wants(agent, JB_TREE_FOLLOW) || cut.slash ? 0 : O_NOFOLLOW;
   int fd = -JB_ENOENT;
   if (directory || wants(agent, JB_TREE_INTO))
     fd = (int)open_in_root(agent, path, O_PATH | O_DIRECTORY | follow);
@@ -309,7 +306,7 @@ static int place_top(struct agent *agent, unsigned mode, struct spot *spot)
     return fail(agent, JB_TREE_OP_RESOLVE, fd);
   long error = find_spot(agent, path, space->name,
                          wants(agent, JB_TREE_FOLLOW) && !directory &&
-                             (mode & S_IFMT) != S_IFLNK,
+                           (mode & S_IFMT) != S_IFLNK,
                          spot);
   if (error == 0 && spot->slash && !directory)
     error = -JB_ENOTDIR;
@@ -369,8 +366,8 @@ static long put(struct agent *agent)
     if (!failed) {
       if (!sink->taken && frame.type == JB_TREE_ENTRY)
         failed = begin_put(agent, payload, frame.size, &spot) < 0;
-      failed = failed ||
-               tree_sink_frame(sink, frame.type, payload, frame.size) < 0;
+      failed =
+        failed || tree_sink_frame(sink, frame.type, payload, frame.size) < 0;
       if (failed) {
         /* Said at once, so that the host does not send gigabytes more. */
         tree_sink_close(sink);
@@ -419,10 +416,9 @@ static long change_mode(struct agent *agent, int fd, unsigned type,
   if (type != S_IFREG && type != S_IFDIR)
     return -JB_EOPNOTSUPP;
   int again = type == S_IFDIR
-                  ? (int)sys_openat(fd, ".", O_RDONLY | O_CLOEXEC, 0)
-                  : (int)open_in_root(agent, path,
-                                      O_RDONLY | O_NONBLOCK | O_NOCTTY |
-                                          follow);
+                ? (int)sys_openat(fd, ".", O_RDONLY | O_CLOEXEC, 0)
+                : (int)open_in_root(agent, path,
+                                    O_RDONLY | O_NONBLOCK | O_NOCTTY | follow);
   if (again < 0)
     return again;
   struct statx one, other;
@@ -457,12 +453,12 @@ static void set(struct agent *agent)
     failed = set_owner(agent, fd, "");
   if (failed == 0 && wants(agent, JB_TREE_MODE) &&
       (error = change_mode(agent, fd, stat.stx_mode & S_IFMT, path, follow)) <
-          0)
+        0)
     failed = fail(agent, JB_TREE_OP_MODE, error);
   if (failed == 0 && wants(agent, JB_TREE_TIME | JB_TREE_NOW)) {
     struct __kernel_timespec times[2] = {
-        {.tv_sec = request->time_s, .tv_nsec = request->time_ns},
-        {.tv_sec = request->time_s, .tv_nsec = request->time_ns}};
+      {.tv_sec = request->time_s, .tv_nsec = request->time_ns},
+      {.tv_sec = request->time_s, .tv_nsec = request->time_ns}};
     error = sys_utimensat(fd, "", wants(agent, JB_TREE_NOW) ? NULL : times,
                           AT_EMPTY_PATH);
     if (error < 0)
@@ -515,10 +511,9 @@ static void rename_path(struct agent *agent)
                     tree_length(space->second));
   else if (name[0] == '\0' || to.name[0] == '\0')
     (void)fail(agent, JB_TREE_OP_RENAME, JB_EBUSY);
-  else if ((error = sys_renameat2(from.dir, name, to.dir, to.name,
-                                  wants(agent, JB_TREE_NEW_ONLY)
-                                      ? TREE_RENAME_NOREPLACE
-                                      : 0)) < 0)
+  else if ((error = sys_renameat2(
+              from.dir, name, to.dir, to.name,
+              wants(agent, JB_TREE_NEW_ONLY) ? TREE_RENAME_NOREPLACE : 0)) < 0)
     (void)fail(agent, JB_TREE_OP_RENAME, error);
   tree_shut(&from.dir);
   tree_shut(&to.dir);

@@ -110,35 +110,32 @@ struct jb_tree_frame {
 };
 
 /* Flags of requests. */
-#define JB_TREE_FOLLOW 1u      /* a link at the end of the path is followed */
-#define JB_TREE_DATA_TOO 2u    /* GET: with the content of files */
-#define JB_TREE_XATTRS 4u      /* with extended attributes user.* */
-#define JB_TREE_INTO 8u        /* PUT: a directory at path takes it as second */
-#define JB_TREE_PARENTS 16u    /* missing directories are made */
-#define JB_TREE_EXIST_OK 32u   /* MKDIR: a directory may be there */
-#define JB_TREE_NEW_ONLY 64u   /* PUT, RENAME: nothing may be there */
-#define JB_TREE_KEEP 128u      /* PUT: a replaced file leaves mode and owner */
-#define JB_TREE_OWNER 256u     /* PUT, SET, MKDIR: uid and gid are meant */
-#define JB_TREE_MODE 512u      /* SET: mode is meant */
-#define JB_TREE_TIME 1024u     /* SET: time is meant */
-#define JB_TREE_NOW 2048u      /* SET: the time is now */
+#define JB_TREE_FOLLOW 1u    /* a link at the end of the path is followed */
+#define JB_TREE_DATA_TOO 2u  /* GET: with the content of files */
+#define JB_TREE_XATTRS 4u    /* with extended attributes user.* */
+#define JB_TREE_INTO 8u      /* PUT: a directory at path takes it as second */
+#define JB_TREE_PARENTS 16u  /* missing directories are made */
+#define JB_TREE_EXIST_OK 32u /* MKDIR: a directory may be there */
+#define JB_TREE_NEW_ONLY 64u /* PUT, RENAME: nothing may be there */
+#define JB_TREE_KEEP 128u    /* PUT: a replaced file leaves mode and owner */
+#define JB_TREE_OWNER 256u   /* PUT, SET, MKDIR: uid and gid are meant */
+#define JB_TREE_MODE 512u    /* SET: mode is meant */
+#define JB_TREE_TIME 1024u   /* SET: time is meant */
+#define JB_TREE_NOW 2048u    /* SET: the time is now */
 #define JB_TREE_RECURSIVE 4096u  /* REMOVE: with everything below */
 #define JB_TREE_MISSING_OK 8192u /* REMOVE: there may be nothing */
-#define JB_TREE_DIRECTORY 16384u /* REMOVE: must be a directory, else must not */
+#define JB_TREE_DIRECTORY                                                      \
+  16384u /* REMOVE: must be a directory, else must not */
 
 /* Which of the agent's directories a GET is about. */
-enum jb_tree_where {
-  JB_TREE_ROOT = 0,
-  JB_TREE_UPPER = 1,
-  JB_TREE_LOWER = 2
-};
+enum jb_tree_where { JB_TREE_ROOT = 0, JB_TREE_UPPER = 1, JB_TREE_LOWER = 2 };
 
 #define JB_TREE_ALL 0xffffffffu /* GET: to any depth */
 
 struct jb_tree_request {
   uint32_t flags;
-  uint32_t where;    /* enum jb_tree_where; GET only */
-  uint32_t depth;    /* GET: 0 the thing itself, 1 its children too, ... */
+  uint32_t where; /* enum jb_tree_where; GET only */
+  uint32_t depth; /* GET: 0 the thing itself, 1 its children too, ... */
   uint32_t mode;
   uint32_t uid;
   uint32_t gid;
@@ -147,12 +144,12 @@ struct jb_tree_request {
   uint32_t path_size;
   uint32_t second_size; /* RENAME: new path; LINK: target; PUT: a name */
   uint32_t reserved;
-  uint64_t max_bytes;   /* GET: of content, 0: as the agent allows */
+  uint64_t max_bytes; /* GET: of content, 0: as the agent allows */
 };
 
 /* Flags of entries. */
-#define JB_TREE_OPEN 1u      /* content follows, up to END */
-#define JB_TREE_TIME_NOW 2u  /* the time is not preserved */
+#define JB_TREE_OPEN 1u     /* content follows, up to END */
+#define JB_TREE_TIME_NOW 2u /* the time is not preserved */
 
 struct jb_tree_entry {
   uint32_t mode; /* with the type of the file */
@@ -233,7 +230,7 @@ struct jb_tree_report {
 /* ---- the agent ---- */
 
 #define JB_TREE_OWN_PROCESS 1u /* may set the umask of the process */
-#define JB_TREE_USERXATTR 2u   /* the overlay keeps its marks in user.overlay.* */
+#define JB_TREE_USERXATTR 2u /* the overlay keeps its marks in user.overlay.* */
 
 /* Descriptors are borrowed; -1: none, and requests for it are refused. */
 struct jb_tree_roots {
@@ -286,12 +283,10 @@ struct jb_tree_item {
 struct jb_tree_job *jb_tree_ask(int sock, const void *request, size_t size,
                                 const struct jb_tree_limits *limits,
                                 int *error);
-struct jb_tree_job *jb_tree_send(int sock, const void *request, size_t size,
-                                 int dir, const char *name,
-                                 const char *excludes, size_t excludes_size,
-                                 uint32_t flags,
-                                 const struct jb_tree_limits *limits,
-                                 int *error);
+struct jb_tree_job *
+jb_tree_send(int sock, const void *request, size_t size, int dir,
+             const char *name, const char *excludes, size_t excludes_size,
+             uint32_t flags, const struct jb_tree_limits *limits, int *error);
 struct jb_tree_job *jb_tree_send_items(int sock, const void *request,
                                        size_t size,
                                        const struct jb_tree_item *items,

@@ -35,12 +35,12 @@ int memcmp(const void *left, const void *right, size_t size);
 #define JB_EOVERFLOW 75
 #define JB_ECANCELED 125
 
-#define TREE_BUFFER (256u * 1024)
+#define TREE_BUFFER ((size_t)256 * 1024)
 /* A writer begins a frame only below this fill; so any frame fits. */
 #define TREE_BUFFER_FULL (TREE_BUFFER / 2)
-#define TREE_DENTS (16u * 1024)
-#define TREE_SCRATCH (64u * 1024)
-#define TREE_PATH (JB_TREE_DEPTH_MAX * 256u + JB_TREE_PATH_MAX + 1)
+#define TREE_DENTS ((size_t)16 * 1024)
+#define TREE_SCRATCH ((size_t)64 * 1024)
+#define TREE_PATH ((size_t)JB_TREE_DEPTH_MAX * 256 + JB_TREE_PATH_MAX + 1)
 #define TREE_TEMP_NAME 24
 /* How often something may change under our hands before we give up. */
 #define TREE_RACES 64
@@ -60,10 +60,10 @@ int memcmp(const void *left, const void *right, size_t size);
    JB_TREE_NAME_MAX + JB_TREE_LINK_MAX + JB_TREE_XATTRS_MAX)
 _Static_assert(TREE_ENTRY_MAX < TREE_BUFFER - TREE_BUFFER_FULL, "entry");
 /* One step may report two changes. */
-#define TREE_LAYER_PATH_MAX (32u * 1024)
-_Static_assert(2 * (TREE_LAYER_PATH_MAX + 2 * JB_TREE_LINK_MAX +
+#define TREE_LAYER_PATH_MAX ((size_t)32 * 1024)
+_Static_assert(2 * (TREE_LAYER_PATH_MAX + (size_t)2 * JB_TREE_LINK_MAX +
                     sizeof(struct jb_tree_change) + 8) <
-                   TREE_BUFFER - TREE_BUFFER_FULL,
+                 TREE_BUFFER - TREE_BUFFER_FULL,
                "change");
 _Static_assert(JB_TREE_DATA_MAX + sizeof(struct jb_tree_frame) <= TREE_BUFFER,
                "data");
@@ -139,6 +139,8 @@ struct tree_entry {
 bool tree_entry_parse(struct tree_entry *entry, const uint8_t *payload,
                       size_t size);
 bool tree_name_ok(const char *name, size_t size);
+/* Is this a type of file and permission bits, and nothing else? */
+bool tree_mode_ok(uint32_t mode);
 
 /* ---- reading directories ---- */
 
@@ -212,8 +214,8 @@ void tree_source_close(struct tree_source *source);
 /* openat2, also when the tree is being rearranged. */
 long tree_open(const struct tree_place *place, uint64_t flags);
 void tree_entry_fill(struct jb_tree_entry *entry, const struct statx *stat);
-bool tree_excluded(const char *patterns, size_t patterns_size,
-                   const char *path, size_t size);
+bool tree_excluded(const char *patterns, size_t patterns_size, const char *path,
+                   size_t size);
 
 /* ---- frames -> files ---- */
 
@@ -236,8 +238,8 @@ struct tree_sink {
   struct tree_sink_dir *dirs;
   struct tree_space *space; /* for undoing */
   struct jb_tree_limits limits;
-  uint32_t flags;  /* of the request */
-  bool exact;      /* open() gives the mode that was asked for */
+  uint32_t flags; /* of the request */
+  bool exact;     /* open() gives the mode that was asked for */
   bool set_owner;
   bool keep_setid;
   bool replace;

@@ -74,15 +74,14 @@ static struct jb_tree_job *make(enum job_kind kind, int sock,
   tree_space_source(space);
   tree_space_sink(space);
   job->notes =
-      (struct tree_notes){.text = space->notes, .room = sizeof(space->notes)};
+    (struct tree_notes){.text = space->notes, .room = sizeof(space->notes)};
   memcpy(space->out, request, size);
   space->wire.out_end = size;
   return job;
 }
 
 struct jb_tree_job *jb_tree_ask(int sock, const void *request, size_t size,
-                                const struct jb_tree_limits *limits,
-                                int *error)
+                                const struct jb_tree_limits *limits, int *error)
 {
   struct jb_tree_job *job = make(JOB_ASK, sock, request, size, error);
   if (job != NULL)
@@ -90,12 +89,10 @@ struct jb_tree_job *jb_tree_ask(int sock, const void *request, size_t size,
   return job;
 }
 
-struct jb_tree_job *jb_tree_send(int sock, const void *request, size_t size,
-                                 int dir, const char *name,
-                                 const char *excludes, size_t excludes_size,
-                                 uint32_t flags,
-                                 const struct jb_tree_limits *limits,
-                                 int *error)
+struct jb_tree_job *
+jb_tree_send(int sock, const void *request, size_t size, int dir,
+             const char *name, const char *excludes, size_t excludes_size,
+             uint32_t flags, const struct jb_tree_limits *limits, int *error)
 {
   struct jb_tree_job *job = make(JOB_SEND, sock, request, size, error);
   if (job == NULL)
@@ -209,13 +206,13 @@ static int step_items(struct jb_tree_job *job)
     return 1;
   }
   struct jb_tree_entry entry = {
-      .mode = item->mode,
-      .size = type == S_IFREG ? item->data_size : 0,
-      .time_s = item->time_s,
-      .time_ns = item->time_ns,
-      .flags = item->flags & JB_TREE_TIME_NOW,
-      .name_size = item->name_size,
-      .link_size = type == S_IFLNK ? (uint32_t)item->data_size : 0,
+    .mode = item->mode,
+    .size = type == S_IFREG ? item->data_size : 0,
+    .time_s = item->time_s,
+    .time_ns = item->time_ns,
+    .flags = item->flags & JB_TREE_TIME_NOW,
+    .name_size = item->name_size,
+    .link_size = type == S_IFLNK ? (uint32_t)item->data_size : 0,
   };
   if (!tree_name_ok(item->name, item->name_size) ||
       (type == S_IFLNK && item->data_size > JB_TREE_LINK_MAX))
@@ -268,6 +265,14 @@ static bool take_answer(struct jb_tree_job *job, const uint8_t *payload,
   return true;
 }
 
+/* One half of a change: a mode says that it is there. */
+static bool half_ok(const struct jb_tree_entry *half, bool there)
+{
+  if (half->time_ns > 999999999)
+    return false;
+  return there ? tree_mode_ok(half->mode) : half->mode == 0;
+}
+
 /* Is this a frame that may be handed to Python as it is? */
 static bool frame_ok(uint32_t type, const uint8_t *payload, size_t size)
 {
@@ -287,11 +292,15 @@ static bool frame_ok(uint32_t type, const uint8_t *payload, size_t size)
       return false;
     memcpy(&change, payload, sizeof(change));
     size -= sizeof(change);
+    if (!half_ok(&change.now, change.kind != JB_TREE_REMOVED) ||
+        !half_ok(&change.old, change.kind != JB_TREE_ADDED) ||
+        change.kind < JB_TREE_ADDED || change.kind > JB_TREE_REMOVED)
+      return false;
     return change.path_size <= size && change.now.link_size <= size &&
            change.old.link_size <= size &&
            (size_t)change.path_size + change.now.link_size +
-                   change.old.link_size ==
-               size;
+               change.old.link_size ==
+             size;
   default:
     return false;
   }
@@ -369,8 +378,8 @@ static int step_source(struct jb_tree_job *job)
   bool named = tree_name_ok(job->name, size);
   return tree_source_begin(source, &place, named ? job->name : "root",
                            named ? size : 4) < 0
-             ? -1
-             : 1;
+           ? -1
+           : 1;
 }
 
 /* Fill the buffer with more of the stream. */
@@ -433,8 +442,10 @@ static enum progress take(struct jb_tree_job *job)
   long got = tree_wire_receive(&job->space.wire);
   if (got == -JB_EAGAIN)
     return WAIT;
-  if (got > 0)
+  if (got > 0) {
+    job->frames_at = job->frames_end = job->space.wire.in_at;
     return GO_ON;
+  }
   (void)socket_error(job, got == 0 ? JB_EPIPE : got);
   return STOP;
 }

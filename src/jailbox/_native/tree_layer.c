@@ -36,10 +36,9 @@ static long read_mark(const struct tree_layer *layer, int fd, bool opaque,
                       char *value, size_t size)
 {
   bool user = (layer->roots->flags & JB_TREE_USERXATTR) != 0;
-  const char *name = opaque ? (user ? "user.overlay.opaque"
-                                    : "trusted.overlay.opaque")
-                            : (user ? "user.overlay.redirect"
-                                    : "trusted.overlay.redirect");
+  const char *name =
+    opaque ? (user ? "user.overlay.opaque" : "trusted.overlay.opaque")
+           : (user ? "user.overlay.redirect" : "trusted.overlay.redirect");
   return sys_fgetxattr(fd, name, value, size);
 }
 
@@ -82,8 +81,8 @@ static long read_fully(int fd, uint8_t *buffer, size_t size, uint64_t offset)
 {
   size_t got = 0;
   while (got < size) {
-    long more = sys_pread64(fd, buffer + got, size - got,
-                            (int64_t)(offset + got));
+    long more =
+      sys_pread64(fd, buffer + got, size - got, (int64_t)(offset + got));
     if (more == -JB_EINTR)
       continue;
     if (more < 0)
@@ -192,13 +191,13 @@ static int compare(struct tree_layer *layer, const struct tree_layer_dir *dir,
     what |= JB_TREE_MTIME;
   if (type == S_IFREG) {
     int inside =
-        compare_files(layer, dir, name, now->stx_size == old->stx_size);
+      compare_files(layer, dir, name, now->stx_size == old->stx_size);
     return inside < 0 ? -1 : (int)what | inside;
   }
   if (type == S_IFLNK) {
     if (link_sizes[0] != link_sizes[1] ||
-        memcmp(layer->scratch, layer->scratch + TREE_SCRATCH,
-               link_sizes[0]) != 0)
+        memcmp(layer->scratch, layer->scratch + TREE_SCRATCH, link_sizes[0]) !=
+          0)
       what |= JB_TREE_CONTENT;
   } else if (now->stx_rdev_major != old->stx_rdev_major ||
              now->stx_rdev_minor != old->stx_rdev_minor) {
@@ -218,8 +217,7 @@ static int emit(struct tree_layer *layer, enum jb_tree_kind kind, int what,
                                   .what = (uint32_t)what,
                                   .path_size = (uint32_t)layer->path.size};
   if (layer->report->entries >= layer->limits.entries)
-    return tree_fail_bound(layer->report, JB_TREE_BOUND_ENTRIES,
-                           &layer->path);
+    return tree_fail_bound(layer->report, JB_TREE_BOUND_ENTRIES, &layer->path);
   if (now != NULL) {
     tree_entry_fill(&change.now, now);
     change.now.link_size = (uint32_t)link_sizes[0];
@@ -259,9 +257,9 @@ static int look(struct tree_layer *layer, int dir, const char *name,
     return fail(layer, JB_TREE_OP_STAT, error);
   as_inside(stat, base);
   if ((stat->stx_mode & S_IFMT) == S_IFLNK) {
-    long size = sys_readlinkat(dir, name,
-                               (char *)layer->scratch + half * TREE_SCRATCH,
-                               JB_TREE_LINK_MAX);
+    long size =
+      sys_readlinkat(dir, name, (char *)layer->scratch + half * TREE_SCRATCH,
+                     JB_TREE_LINK_MAX);
     if (size == -JB_ENOENT || size == -JB_EINVAL)
       return 0;
     if (size < 0)
@@ -286,14 +284,14 @@ static int enter(struct tree_layer *layer, int upper, int lower, bool all_new,
   }
   struct tree_layer_dir *dir = &layer->dirs[layer->depth];
   *dir = (struct tree_layer_dir){
-      .list = {.fd = upper >= 0 ? upper : lower,
-               .dents = layer->dents + layer->depth * TREE_DENTS},
-      .upper = upper,
-      .lower = lower,
-      .all_new = all_new,
-      .opaque = opaque,
-      .second = upper < 0,
-      .path_size = layer->path.size};
+    .list = {.fd = upper >= 0 ? upper : lower,
+             .dents = layer->dents + layer->depth * TREE_DENTS},
+    .upper = upper,
+    .lower = lower,
+    .all_new = all_new,
+    .opaque = opaque,
+    .second = upper < 0,
+    .path_size = layer->path.size};
   char mark = '\0';
   if (upper >= 0 && read_mark(layer, upper, true, &mark, 1) == 1) {
     dir->opaque |= mark == 'y';
@@ -314,12 +312,12 @@ static long open_redirect(struct tree_layer *layer,
     return -JB_ENODATA;
   target[size] = '\0';
   bool absolute = target[0] == '/';
-  struct tree_place place = {
-      .dir = absolute ? layer->roots->lower : dir->lower,
-      .path = absolute ? target + 1 : target,
-      .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
-  long fd = place.dir < 0 ? -JB_ENOENT
-                          : tree_open(&place, O_RDONLY | O_DIRECTORY);
+  struct tree_place place = {.dir = absolute ? layer->roots->lower : dir->lower,
+                             .path = absolute ? target + 1 : target,
+                             .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+                                        RESOLVE_NO_XDEV};
+  long fd =
+    place.dir < 0 ? -JB_ENOENT : tree_open(&place, O_RDONLY | O_DIRECTORY);
   return fd == -JB_ENODATA ? -JB_ENOENT : fd;
 }
 
@@ -344,8 +342,7 @@ static int enter_child(struct tree_layer *layer,
    * every respect. */
   if (dir->lower >= 0 && !(all_new && (hides || added)))
     lower = sys_openat(dir->lower, name, OPEN_DIRECTORY, 0);
-  return enter(layer, upper, lower < 0 ? -1 : (int)lower, all_new,
-               dir->opaque);
+  return enter(layer, upper, lower < 0 ? -1 : (int)lower, all_new, dir->opaque);
 }
 
 /* ---- the machine ---- */
@@ -355,12 +352,12 @@ static int upper_child(struct tree_layer *layer,
 {
   struct statx now, old;
   size_t links[2];
-  int found = look(layer, dir->upper, name, layer->roots->upper_base, &now, 0,
-                   links);
+  int found =
+    look(layer, dir->upper, name, layer->roots->upper_base, &now, 0, links);
   if (found <= 0)
     return found;
-  int before = look(layer, dir->lower, name, layer->roots->lower_base, &old, 1,
-                    links);
+  int before =
+    look(layer, dir->lower, name, layer->roots->lower_base, &old, 1, links);
   if (before < 0)
     return -1;
   if (is_whiteout(layer, dir, name, &now)) {
@@ -409,15 +406,15 @@ static int lower_child(struct tree_layer *layer,
 {
   struct statx now, old;
   size_t links[2];
-  int shown = look(layer, dir->upper, name, layer->roots->upper_base, &now, 0,
-                   links);
+  int shown =
+    look(layer, dir->upper, name, layer->roots->upper_base, &now, 0, links);
   if (shown < 0)
     return -1;
   bool removed = shown && is_whiteout(layer, dir, name, &now);
   if (shown && !removed)
     return 0; /* met in the first pass */
-  int before = look(layer, dir->lower, name, layer->roots->lower_base, &old, 1,
-                    links);
+  int before =
+    look(layer, dir->lower, name, layer->roots->lower_base, &old, 1, links);
   if (before <= 0)
     return before;
   if (!dir->all_new) {

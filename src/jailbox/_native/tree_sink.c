@@ -58,8 +58,7 @@ static bool inherits(const struct tree_sink *sink)
 }
 
 /* Would something new belong to somebody else than it should? */
-static bool must_chown(const struct tree_sink *sink, uint32_t uid,
-                       uint32_t gid)
+static bool must_chown(const struct tree_sink *sink, uint32_t uid, uint32_t gid)
 {
   return inherits(sink) || uid != sink->self_uid || gid != sink->self_gid;
 }
@@ -75,8 +74,8 @@ static int set_time(struct tree_sink *sink, int fd, const char *name,
   /* One and the same for both: what was read last is not worth more. */
   struct __kernel_timespec times[2] = {{.tv_sec = time_s, .tv_nsec = time_ns},
                                        {.tv_sec = time_s, .tv_nsec = time_ns}};
-  long error = sys_utimensat(fd, name, times,
-                             name == NULL ? 0 : AT_SYMLINK_NOFOLLOW);
+  long error =
+    sys_utimensat(fd, name, times, name == NULL ? 0 : AT_SYMLINK_NOFOLLOW);
   return error < 0 ? fail(sink, JB_TREE_OP_TIME, error) : 0;
 }
 
@@ -171,13 +170,13 @@ static int enter_directory(struct tree_sink *sink,
     return tree_fail_bound(sink->report, JB_TREE_BOUND_DEPTH, &sink->path);
   struct tree_sink_dir *dir = &sink->dirs[sink->depth];
   *dir = (struct tree_sink_dir){
-      .fd = -JB_ENOENT,
-      .inherits = inherits(sink),
-      .mode = mode_of(sink, entry->fixed.mode),
-      .time_s = entry->fixed.time_s,
-      .time_ns = entry->fixed.time_ns,
-      .now = (entry->fixed.flags & JB_TREE_TIME_NOW) != 0,
-      .path_size = sink->file_path_size,
+    .fd = -JB_ENOENT,
+    .inherits = inherits(sink),
+    .mode = mode_of(sink, entry->fixed.mode),
+    .time_s = entry->fixed.time_s,
+    .time_ns = entry->fixed.time_ns,
+    .now = (entry->fixed.flags & JB_TREE_TIME_NOW) != 0,
+    .path_size = sink->file_path_size,
   };
   if (!fresh) {
     const char *there = name == NULL ? "." : name;
@@ -405,12 +404,12 @@ static int make_link(struct tree_sink *sink, const struct tree_entry *entry,
                             AT_SYMLINK_NOFOLLOW)) < 0)
     failed = fail(sink, JB_TREE_OP_OWNER, error);
   if (failed == 0 && (entry->fixed.flags & JB_TREE_TIME_NOW) == 0)
-    failed = set_time(sink, parent, made, entry->fixed.time_s,
-                      entry->fixed.time_ns);
+    failed =
+      set_time(sink, parent, made, entry->fixed.time_s, entry->fixed.time_ns);
   if (failed == 0 && !fresh)
-    failed = rename_over(sink, parent, temporary, name,
-                         (sink->flags & JB_TREE_NEW_ONLY) != 0 ||
-                             !sink->replace);
+    failed =
+      rename_over(sink, parent, temporary, name,
+                  (sink->flags & JB_TREE_NEW_ONLY) != 0 || !sink->replace);
   if (failed != 0 && !fresh)
     (void)sys_unlinkat(parent, temporary, 0);
   return failed;
@@ -518,8 +517,8 @@ void tree_sink_close(struct tree_sink *sink)
     tree_shut(&dir->fd);
     if (dir->temporary[0] != '\0') {
       struct jb_tree_report ignored = {.error = 0};
-      (void)tree_remove(sink->space, &ignored, parent_of(sink),
-                        dir->temporary, sink->force);
+      (void)tree_remove(sink->space, &ignored, parent_of(sink), dir->temporary,
+                        sink->force);
     }
   }
 }
@@ -539,8 +538,8 @@ struct removal {
 static int removal_parent(const struct removal *removal)
 {
   return removal->depth > 1
-             ? removal->space->source_dirs[removal->depth - 2].list.fd
-             : removal->dir;
+           ? removal->space->source_dirs[removal->depth - 2].list.fd
+           : removal->dir;
 }
 
 static int remove_fail(struct removal *removal, int op, long error)
@@ -573,16 +572,16 @@ static int remove_enter(struct removal *removal, int parent, const char *name,
     tree_temporary(temporary);
     long error = sys_renameat2(parent, name, dirs[0].list.fd, temporary, 0);
     return error < 0 && error != -JB_ENOENT
-               ? remove_fail(removal, JB_TREE_OP_REMOVE, error)
-               : 0;
+             ? remove_fail(removal, JB_TREE_OP_REMOVE, error)
+             : 0;
   }
   if (fd < 0)
     return remove_fail(removal, JB_TREE_OP_OPEN, fd);
   if (removal->force)
     (void)sys_fchmod(fd, 0700);
   dirs[depth] = (struct tree_source_dir){
-      .list = {.fd = fd, .dents = removal->space->dents + depth * TREE_DENTS},
-      .path_size = removal->path.size};
+    .list = {.fd = fd, .dents = removal->space->dents + depth * TREE_DENTS},
+    .path_size = removal->path.size};
   if (depth > 0)
     (void)tree_path_add(&removal->path, name, size);
   removal->depth++;
@@ -592,7 +591,8 @@ static int remove_enter(struct removal *removal, int parent, const char *name,
 /* The innermost directory seems empty: remove it, or look again. */
 static int remove_leave(struct removal *removal)
 {
-  struct tree_source_dir *dir = &removal->space->source_dirs[removal->depth - 1];
+  struct tree_source_dir *dir =
+    &removal->space->source_dirs[removal->depth - 1];
   char name[JB_TREE_NAME_MAX + 1];
   const char *own = removal->name;
   if (removal->depth > 1) {
@@ -624,7 +624,7 @@ static int remove_below(struct removal *removal)
   int patience = 1 << 16;
   while (removal->depth > 0) {
     struct tree_list *list =
-        &removal->space->source_dirs[removal->depth - 1].list;
+      &removal->space->source_dirs[removal->depth - 1].list;
     struct tree_dirent child;
     long more = tree_list_next(list, &child);
     if (more < 0)

@@ -31,16 +31,16 @@ long tree_open(const struct tree_place *place, uint64_t flags)
 void tree_entry_fill(struct jb_tree_entry *entry, const struct statx *stat)
 {
   *entry = (struct jb_tree_entry){
-      .mode = stat->stx_mode,
-      .uid = stat->stx_uid,
-      .gid = stat->stx_gid,
-      .links = stat->stx_nlink,
-      .size = stat->stx_size,
-      .inode = stat->stx_ino,
-      .device = (uint64_t)stat->stx_dev_major << 32 | stat->stx_dev_minor,
-      .special = (uint64_t)stat->stx_rdev_major << 32 | stat->stx_rdev_minor,
-      .time_s = stat->stx_mtime.tv_sec,
-      .time_ns = stat->stx_mtime.tv_nsec,
+    .mode = stat->stx_mode,
+    .uid = stat->stx_uid,
+    .gid = stat->stx_gid,
+    .links = stat->stx_nlink,
+    .size = stat->stx_size,
+    .inode = stat->stx_ino,
+    .device = (uint64_t)stat->stx_dev_major << 32 | stat->stx_dev_minor,
+    .special = (uint64_t)stat->stx_rdev_major << 32 | stat->stx_rdev_minor,
+    .time_s = stat->stx_mtime.tv_sec,
+    .time_ns = stat->stx_mtime.tv_nsec,
   };
 }
 
@@ -97,10 +97,10 @@ static bool glob_matches(const char *p, const char *p_end, const char *text,
       return true;
     if (text < end && p < p_end) {
       const char *next = p + 1;
-      bool same = *p == '?'   ? *text != '/'
-                  : *p == '[' ? class_matches(&next, p_end, *text) &&
-                                    *text != '/'
-                              : *p == *text;
+      bool same = *p == '?' ? *text != '/'
+                  : *p == '['
+                    ? class_matches(&next, p_end, *text) && *text != '/'
+                    : *p == *text;
       if (same) {
         p = next;
         text++;
@@ -123,8 +123,8 @@ static bool glob_matches(const char *p, const char *p_end, const char *text,
   }
 }
 
-bool tree_excluded(const char *patterns, size_t patterns_size,
-                   const char *path, size_t size)
+bool tree_excluded(const char *patterns, size_t patterns_size, const char *path,
+                   size_t size)
 {
   const char *end = path + size;
   const char *name = end;
@@ -171,8 +171,7 @@ static int fail(struct tree_source *source, int op, long error)
 static long read_xattrs(struct tree_source *source, int fd, uint8_t *out)
 {
   char *names = (char *)source->scratch;
-  long names_size =
-      JB_CALL3(__NR_flistxattr, fd, names, (size_t)TREE_SCRATCH);
+  long names_size = JB_CALL3(__NR_flistxattr, fd, names, (size_t)TREE_SCRATCH);
   if (names_size == -JB_EOPNOTSUPP)
     return 0;
   if (names_size < 0)
@@ -257,9 +256,8 @@ static int emit(struct tree_source *source, const char *name, size_t size,
     return 0;
   if (directory) {
     source->dirs[source->depth] = (struct tree_source_dir){
-        .list = {.fd = fd,
-                 .dents = source->dents + source->depth * TREE_DENTS},
-        .path_size = source->path.size};
+      .list = {.fd = fd, .dents = source->dents + source->depth * TREE_DENTS},
+      .path_size = source->path.size};
     source->depth++;
     return 0;
   }
@@ -452,17 +450,15 @@ static int read_file(struct tree_source *source)
   long got;
   do
     got = source->endless
-              ? sys_read(source->file, payload, most)
-              : sys_pread64(source->file, payload, most,
-                            (int64_t)source->offset);
+            ? sys_read(source->file, payload, most)
+            : sys_pread64(source->file, payload, most, (int64_t)source->offset);
   while (got == -JB_EINTR);
   if (got < 0)
     return fail(source, JB_TREE_OP_READ, got);
   if (got == 0)
     return close_file(source); /* shorter than it was, or no size at all */
   if ((uint64_t)got > source->limits.bytes - source->report->bytes)
-    return tree_fail_bound(source->report, JB_TREE_BOUND_BYTES,
-                           &source->path);
+    return tree_fail_bound(source->report, JB_TREE_BOUND_BYTES, &source->path);
   tree_wire_end(source->wire, JB_TREE_DATA, (size_t)got);
   source->offset += (uint64_t)got;
   source->report->bytes += (uint64_t)got;

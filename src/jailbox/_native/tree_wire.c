@@ -58,7 +58,7 @@ struct tree_space *tree_space_make(size_t size, int *error)
 void tree_space_wire(struct tree_space *space, int sock, int flags)
 {
   space->wire = (struct tree_wire){
-      .sock = sock, .flags = flags, .in = space->in, .out = space->out};
+    .sock = sock, .flags = flags, .in = space->in, .out = space->out};
 }
 
 void tree_space_source(struct tree_space *space)
@@ -84,9 +84,8 @@ void tree_space_sink(struct tree_space *space)
 
 struct jb_tree_limits tree_limits(const struct jb_tree_limits *wished)
 {
-  struct jb_tree_limits limits = {.entries = UINT64_MAX,
-                                  .bytes = INT64_MAX,
-                                  .depth = JB_TREE_DEPTH_MAX};
+  struct jb_tree_limits limits = {
+    .entries = UINT64_MAX, .bytes = INT64_MAX, .depth = JB_TREE_DEPTH_MAX};
   if (wished != NULL) {
     if (wished->entries != 0)
       limits.entries = wished->entries;
@@ -107,8 +106,8 @@ long tree_wire_send(struct tree_wire *wire)
                             .length = wire->out_end - wire->out_at};
     struct jb_msghdr message = {.iov = &part, .iov_count = 1};
     /* A peer that is gone is an error code here, never a signal. */
-    long sent = sys_sendmsg(wire->sock, &message,
-                            JB_MSG_NOSIGNAL | wire->flags);
+    long sent =
+      sys_sendmsg(wire->sock, &message, JB_MSG_NOSIGNAL | wire->flags);
     if (sent == -JB_EINTR)
       continue;
     if (sent < 0)
@@ -160,8 +159,8 @@ long tree_wire_receive(struct tree_wire *wire)
                           .length = TREE_BUFFER - wire->in_end};
   for (;;) {
     struct jb_msghdr message = {.iov = &part, .iov_count = 1};
-    long got = sys_recvmsg(wire->sock, &message,
-                           JB_MSG_CMSG_CLOEXEC | wire->flags);
+    long got =
+      sys_recvmsg(wire->sock, &message, JB_MSG_CMSG_CLOEXEC | wire->flags);
     if (got == -JB_EINTR)
       continue;
     if (got <= 0)
@@ -233,6 +232,22 @@ static bool link_ok(const char *link, size_t size)
   return true;
 }
 
+bool tree_mode_ok(uint32_t mode)
+{
+  switch (mode & ~(uint32_t)07777) {
+  case S_IFREG:
+  case S_IFDIR:
+  case S_IFLNK:
+  case S_IFIFO:
+  case S_IFSOCK:
+  case S_IFCHR:
+  case S_IFBLK:
+    return true;
+  default:
+    return false;
+  }
+}
+
 bool tree_entry_parse(struct tree_entry *entry, const uint8_t *payload,
                       size_t size)
 {
@@ -250,11 +265,13 @@ bool tree_entry_parse(struct tree_entry *entry, const uint8_t *payload,
     return false;
   entry->name = (const char *)payload + sizeof(*fixed);
   entry->link = entry->name + fixed->name_size;
-  entry->xattrs = payload + sizeof(*fixed) + fixed->name_size +
-                  fixed->link_size;
+  entry->xattrs =
+    payload + sizeof(*fixed) + fixed->name_size + fixed->link_size;
   if (!tree_name_ok(entry->name, fixed->name_size))
     return false;
   unsigned type = fixed->mode & S_IFMT;
+  if (!tree_mode_ok(fixed->mode))
+    return false;
   if (type == S_IFLNK)
     return link_ok(entry->link, fixed->link_size) &&
            (fixed->flags & JB_TREE_OPEN) == 0;
