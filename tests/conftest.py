@@ -48,21 +48,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to test a C part that is older than its sources."""
+    """Read what may be skipped."""
     file: Path | None = config.getoption("--accepted-skips")
     config.stash[ACCEPTED] = None if file is None else AcceptedSkips(file)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to start jails with a C part that is older than its sources."""
+    if not any(may_start_jails(item) for item in session.items):
+        return
     sources = [*NATIVE.glob("*.[ch]"), NATIVE / "build.py"]
     for built in NATIVE.glob("_lib*.so"):
-        newer = [
-            each.name
-            for each in sources
-            if each.stat().st_mtime > built.stat().st_mtime
-        ]
-        if newer:
+        since = built.stat().st_mtime
+        if newer := [each.name for each in sources if each.stat().st_mtime > since]:
             raise pytest.UsageError(
                 f"{built.name} is older than {', '.join(newer)}: run"
                 " `python setup.py build_ext --inplace`"
             )
+
+
+def may_start_jails(item: pytest.Item) -> bool:
+    """Return whether a test is marked as one that may start jails."""
+    return any(item.get_closest_marker(each) for each in KERNEL_MARKERS)
 
 
 def pytest_report_header() -> list[str]:
@@ -192,7 +199,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
     A test that failed is not held to it: its traceback keeps its variables alive.
     """
-    if any(request.node.get_closest_marker(each) for each in KERNEL_MARKERS):
+    if may_start_jails(request.node):
         request.getfixturevalue("keeper")
     before = Census.take()
     yield

@@ -1,8 +1,10 @@
 """Rules of the house that a machine can check."""
 
 import ast
+import importlib
 import importlib.metadata
 import json
+import pkgutil
 import subprocess
 import sys
 import types
@@ -103,6 +105,21 @@ def test_public_names() -> None:
     assert sorted(jailbox.__all__) == jailbox.__all__
     assert public <= set(jailbox.__all__)
     assert all(hasattr(jailbox, name) for name in jailbox.__all__)
+
+
+def test_rooms_do_not_hide_names() -> None:
+    """
+    A public name stays what it is, whatever is imported later.
+
+    Importing a room sets an attribute of the package: ``jailbox.run`` is both a
+    function and a room.
+    """
+    before = {name: getattr(jailbox, name) for name in jailbox.__all__}
+    for module in pkgutil.walk_packages(jailbox.__path__, "jailbox."):
+        if module.name != "jailbox._native.build":
+            importlib.import_module(module.name)
+
+    assert {name: getattr(jailbox, name) for name in jailbox.__all__} == before
 
 
 def test_import_does_nothing(imported: dict[str, list[str]]) -> None:
