@@ -5,7 +5,7 @@
  *
  * WHO TALKS TO WHOM
  *
- *   host ----- keeper socket -----> keeper     START, KILL
+ *   host ----- keeper socket -----> keeper     PREPARE, START, KILL
  *   host <---- channel of a jail -> init       REPORT, READY, STARTED, EXITED
  *                                              EXEC, SIGNAL
  *   host <---- the same channel --- keeper     GONE, then end of file
@@ -37,6 +37,7 @@
 #define JB_SLOTS_MAX 600
 #define JB_COLLECT_SIZE 512
 #define JB_OVERLAYS_MAX 16
+#define JB_PREPARED_MAX 64
 
 enum jb_message {
   JB_MESSAGE_CONFIGURE = 1,
@@ -45,6 +46,7 @@ enum jb_message {
   JB_MESSAGE_EXEC = 4,
   JB_MESSAGE_SIGNAL = 5,
   JB_MESSAGE_LARGE = 6,
+  JB_MESSAGE_PREPARE = 7,
   JB_MESSAGE_REPORT = 16,
   JB_MESSAGE_READY = 17,
   JB_MESSAGE_STARTED = 18,
@@ -135,10 +137,11 @@ struct jb_configure {
 #define JB_GROUP_PLAIN 0u  /* only made and written */
 #define JB_GROUP_INTO 1u   /* the init is cloned into it (version 2) */
 #define JB_GROUP_TASKS 2u  /* the init writes itself into tasks (version 1) */
-#define JB_GROUP_SHARED 4u /* kept when it exists, removed when empty */
+#define JB_GROUP_SHARED 4u /* may exist; path is whole, and only the keeper's
+                              end removes it */
 
 struct jb_group {
-  struct jb_span path;     /* a directory; START appends "/<name>" */
+  struct jb_span path;     /* a directory; a jail's own appends "/<name>" */
   struct jb_span settings; /* struct jb_setting[] */
   uint32_t flags;
   uint32_t reserved;
@@ -161,6 +164,7 @@ struct jb_collect {
 #define JB_PROGRAM_NO_NEW_PRIVS 4u
 #define JB_PROGRAM_KEEP_GROUPS 8u    /* setgroups is denied in a one-id map */
 #define JB_PROGRAM_MAKE_CWD 16u
+#define JB_PROGRAM_LOG 32u           /* init writes the output to a log */
 
 struct jb_rlimit {
   uint32_t resource;
@@ -186,7 +190,8 @@ struct jb_program {
   uint64_t cap_ambient;   /* also inheritable */
   struct jb_span rlimits;  /* struct jb_rlimit[] */
   struct jb_span seccomp;  /* struct sock_filter[] */
-  struct jb_span landlock; /* struct landlock_ruleset_attr */
+  struct jb_span landlock; /* struct landlock_ruleset_attr, of a START: the
+                              whole jail is one domain */
   struct jb_span affinity; /* a cpu mask, or empty */
   int32_t channel;         /* descriptor indices, -1: none */
   int32_t in;              /* -1: the jail's /dev/null */
@@ -200,10 +205,21 @@ struct jb_program {
   uint16_t rows;
   uint16_t columns;
   int32_t overlay; /* AGENT: which overlay's layer it may compare, or -1 */
+  int32_t log;     /* LOG: the file, made of struct jb_log_entry */
+  uint32_t reserved;
+  uint64_t log_limit; /* LOG: bytes of output that are kept */
+};
+
+/* What a log consists of; *size* bytes of output follow each. */
+struct jb_log_entry {
+  uint64_t time_ns; /* of the real-time clock */
+  uint32_t stream;  /* 1: stdout, 2: stderr, 3: the log is full from here on */
+  uint32_t size;
 };
 
 #define JB_START_USERNS 1u   /* programs get a user namespace of their own */
-#define JB_START_LAYER 4u    /* READY carries the writable layer */
+#define JB_START_LAYER 4u    /* READY carries the writable layer; the ids stay
+                                the jail's until it is released */
 #define JB_START_KEYRING 8u
 
 struct jb_start {
@@ -241,7 +257,7 @@ enum jb_op_kind {
   JB_OP_FS = 1,       /* slot = new file system of type path, options data */
   JB_OP_TREE = 2,     /* slot = clone of the tree at descriptor source */
   JB_OP_OVERLAY = 3,  /* slot = overlay of slots data on layer source */
-  JB_OP_ENTER = 4,    /* own namespaces from here on */
+  JB_OP_ENTER = 4,    /* a mount namespace of its own, with nothing in it */
   JB_OP_ROOT = 5,     /* slot becomes the root */
   JB_OP_ATTACH = 6,   /* slot is mounted at path of the root */
   JB_OP_DIR = 7,      /* directory path, in slot or (-1) in the root */
@@ -250,7 +266,10 @@ enum jb_op_kind {
   JB_OP_FILE = 10,    /* file path with content data */
   JB_OP_MASK = 11,    /* path reads as empty */
   JB_OP_READONLY = 12,/* path becomes read-only */
-  JB_OP_SYSCTL = 13   /* path below /proc/sys, value data; slot is a procfs */
+  JB_OP_SYSCTL = 13,  /* path below /proc/sys, value data; slot is a procfs */
+  JB_OP_NAMESPACES = 14, /* own namespaces but that of mounts */
+  JB_OP_OPEN = 15,    /* slot = what is at path now */
+  JB_OP_TAKE = 16     /* slot = descriptor source, as it is */
 };
 
 #define JB_OP_RECURSIVE 1u    /* TREE: with what is mounted below */
@@ -263,7 +282,7 @@ enum jb_op_kind {
 #define JB_OP_VOLATILE 128u   /* OVERLAY: nothing is synced */
 #define JB_OP_REDIRECT 256u   /* OVERLAY: directories may be renamed */
 #define JB_OP_REUSE 512u      /* OVERLAY: the layer was used before */
-#define JB_OP_BY_PATH 1024u   /* OVERLAY: before 6.13, no descriptors */
+#define JB_OP_PREPARED 1024u  /* TREE: source is the number of a PREPARE */
 
 struct jb_op {
   uint32_t kind;
@@ -287,9 +306,22 @@ struct jb_large {
   uint32_t size;
 };
 
+/* A tree that many jails share, built once by the operations that need no
+ * jail, and kept by the keeper: slot 0 of ops.  Answered on its channel by
+ * READY or REPORT. */
+struct jb_prepare {
+  uint32_t message;
+  uint32_t size;
+  uint32_t number; /* from 0, below JB_PREPARED_MAX */
+  int32_t channel;
+  struct jb_span ops;
+};
+
+/* End a jail.  With *release* it is also forgotten: what a jail with a layer
+ * keeps beyond its end, its range of ids, is free again. */
 struct jb_kill {
   uint32_t message;
-  uint32_t reserved;
+  uint32_t release;
   uint64_t id;
 };
 
@@ -357,10 +389,11 @@ struct jb_gone {
 
 /* ---- functions of the extension ---- */
 
-/* Start the keeper.  *config* is a whole jb_configure record.  On success the
- * socket to it is returned (owned by the caller) and *pidfd* holds its pidfd;
- * on failure -1, and *report* says why. */
-int jb_keeper_spawn(const void *config, size_t size, int host_pidfd,
+/* Start the keeper.  *config* is a whole jb_configure record; *lock* is a
+ * descriptor that the keeper keeps open for as long as it lives.  On success
+ * the socket to it is returned (owned by the caller) and *pidfd* holds its
+ * pidfd; on failure -1, and *report* says why. */
+int jb_keeper_spawn(const void *config, size_t size, int host_pidfd, int lock,
                     int *pidfd, struct jb_report *report);
 
 /* Send one record with descriptors beside it; -errno or 0. */
@@ -371,6 +404,10 @@ int jb_send(int socket, const void *record, size_t size, const int *fds,
  * its length, 0 at the end of file, or -errno.  Never blocks. */
 long jb_receive(int socket, void *buffer, size_t size, int *fds, size_t room,
                 size_t *count);
+
+/* Open *path* below the directory *root* as if that were "/", whatever links
+ * are on the way; a descriptor owned by the caller, or -errno. */
+int jb_open_in_root(int root, const char *path, int flags);
 
 /* The Landlock version of this kernel, or -errno. */
 int jb_landlock_abi(void);

@@ -16,15 +16,19 @@
 #define LINGER_NS 5000000000u /* how long a busy cgroup is tried again */
 #define LINGER_POLL_NS 2000000u
 
+#define JAIL_ENDED (-1)   /* its groups may linger */
+#define JAIL_RESTING (-2) /* it may be started again: its ids are kept */
+
 /* One jail.  It has a mapping of its own, with a copy of its record behind it,
  * so that a thousand jails cost a thousand times two pages and no more. */
 struct jail {
   struct jail *next;
   size_t mapped;
   uint64_t id;
-  int pid; /* -1: ended, its groups linger */
+  int pid; /* or one of the states below */
   int pidfd;
   int channel;
+  bool released; /* nobody will start it again */
   uint64_t linger;
   struct userns userns;
   struct jb_gone gone;
@@ -42,6 +46,7 @@ struct keeper {
   struct userns ready[USERNS_READY_MAX];
   size_t ready_count;
   struct record config;
+  int prepared[JB_PREPARED_MAX];
 };
 
 void close_others(int *keep, size_t count)
@@ -71,7 +76,7 @@ static const char *group_path(const struct record *record,
 {
   struct text path = text_into(buffer, size);
   text_add(&path, record_text(record, group->path));
-  if (name[0] != '\0') {
+  if ((group->flags & JB_GROUP_SHARED) == 0) {
     text_add(&path, "/");
     text_add(&path, name);
   }
@@ -112,10 +117,8 @@ static int group_make(const struct record *record,
     const char *file = record_text(record, settings[i].file);
     rc = write_setting((int)dir, file, record_text(record, settings[i].value));
     if (rc < 0) {
-      struct text text = text_into(path, sizeof(path));
-      text_add(&text, record_text(record, group->path));
-      text_add(&text, "/");
-      text_add(&text, name);
+      size_t length = text_length(path);
+      struct text text = text_into(path + length, sizeof(path) - length);
       text_add(&text, "/");
       text_add(&text, file);
       (void)sys_close((int)dir);
@@ -127,7 +130,7 @@ static int group_make(const struct record *record,
 
 /* Remove groups, the last one first.  0, or what the first one left said. */
 static int groups_remove(const struct record *record, struct jb_span span,
-                         const char *name)
+                         const char *name, bool shared)
 {
   char path[JB_DETAIL_SIZE];
   size_t count;
@@ -135,6 +138,8 @@ static int groups_remove(const struct record *record, struct jb_span span,
   const struct jb_group *groups =
     record_array(record, span, sizeof(*groups), &count);
   for (size_t i = count; i-- > 0;) {
+    if (!shared && (groups[i].flags & JB_GROUP_SHARED) != 0)
+      continue;
     (void)group_path(record, &groups[i], name, path, sizeof(path));
     long rc = sys_unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
     if (rc < 0 && rc != -JB_ENOENT && first == 0)
@@ -188,10 +193,33 @@ static int make_groups(struct making *making)
   return 0;
 }
 
+static void forget(struct keeper *keeper, struct jail *jail)
+{
+  struct jail **at = &keeper->jails;
+  while (*at != jail)
+    at = &(*at)->next;
+  *at = jail->next;
+  (void)sys_munmap(jail, jail->mapped);
+}
+
+/* A jail that is started again gets the ids that its layer is owned by. */
+static bool wake(struct keeper *keeper, uint64_t id, struct userns *userns)
+{
+  for (struct jail *jail = keeper->jails; jail != NULL; jail = jail->next)
+    if (jail->id == id && jail->pid == JAIL_RESTING) {
+      *userns = jail->userns;
+      forget(keeper, jail);
+      return true;
+    }
+  return false;
+}
+
 static int take_userns(struct keeper *keeper, struct making *making)
 {
   making->launch.userns = (struct userns){.fd = -1};
   if ((making->launch.start->flags & JB_START_USERNS) == 0)
+    return 0;
+  if (wake(keeper, making->launch.start->id, &making->launch.userns))
     return 0;
   if (keeper->ready_count != 0) {
     making->launch.userns = keeper->ready[--keeper->ready_count];
@@ -218,7 +246,7 @@ static long clone_init(const struct making *making, int *pidfd)
  * channel would keep that jail from ending. */
 __attribute__((noreturn)) static void become_jail(struct making *making)
 {
-  int keep[JB_FDS_MAX + 24];
+  int keep[JB_FDS_MAX + JB_PREPARED_MAX + 24];
   size_t kept = 0;
   const struct launch *launch = &making->launch;
   for (size_t i = 0; i < launch->fd_count && kept < JB_FDS_MAX; i++)
@@ -231,6 +259,9 @@ __attribute__((noreturn)) static void become_jail(struct making *making)
     keep[kept++] = launch->userns.fd;
   if (launch->cpu_file >= 0)
     keep[kept++] = launch->cpu_file;
+  for (size_t i = 0; i < JB_PREPARED_MAX; i++)
+    if (launch->prepared[i] >= 0)
+      keep[kept++] = launch->prepared[i];
   close_others(keep, kept);
   jail_main(launch);
 }
@@ -260,15 +291,6 @@ static struct jail *remember(struct keeper *keeper, const struct making *making,
   return jail;
 }
 
-static void forget(struct keeper *keeper, struct jail *jail)
-{
-  struct jail **at = &keeper->jails;
-  while (*at != jail)
-    at = &(*at)->next;
-  *at = jail->next;
-  (void)sys_munmap(jail, jail->mapped);
-}
-
 static void start_jail(struct keeper *keeper, const struct record *record,
                        int *fds, size_t count)
 {
@@ -279,6 +301,8 @@ static void start_jail(struct keeper *keeper, const struct record *record,
   struct making making = {
     .launch = {.record = *record,
                .start = start,
+               .ops = start->ops,
+               .prepared = keeper->prepared,
                .fds = fds,
                .fd_count = count,
                .cpu_file = -1,
@@ -307,7 +331,8 @@ static void start_jail(struct keeper *keeper, const struct record *record,
     if (pid > 0) {
       jail->pid = (int)pid;
       jail->pidfd = pidfd;
-      jail->channel = (int)sys_fcntl(fds[start->channel], F_DUPFD_CLOEXEC, 5);
+      jail->channel = (int)sys_fcntl(fds[start->channel], F_DUPFD_CLOEXEC,
+                                     KEEPER_LOCK + 1);
     } else {
       (void)refuse(&making.report, JB_STEP_CLONE, pid, -1, "clone3");
       forget(keeper, jail);
@@ -324,7 +349,7 @@ static void start_jail(struct keeper *keeper, const struct record *record,
     return;
   (void)channel_send(fds[start->channel], &making.report,
                      sizeof(making.report), NULL, 0);
-  (void)groups_remove(record, start->groups, start->name);
+  (void)groups_remove(record, start->groups, start->name, false);
   userns_release(&keeper->ids, &making.launch.userns);
 }
 
@@ -368,7 +393,8 @@ static void collect(struct jail *jail)
 static bool dispose(struct keeper *keeper, struct jail *jail, uint64_t now)
 {
   const struct jb_start *start = (const void *)jail->record.base;
-  int left = groups_remove(&jail->record, start->groups, start->name);
+  int left =
+    groups_remove(&jail->record, start->groups, start->name, false);
   if (left == JB_EBUSY && now < jail->linger)
     return false;
   jail->gone.cleanup_errno = left;
@@ -378,6 +404,10 @@ static bool dispose(struct keeper *keeper, struct jail *jail, uint64_t now)
   (void)channel_send(jail->channel, &jail->gone,
                      offsetof(struct jb_gone, texts) + used, NULL, 0);
   (void)sys_close(jail->channel);
+  if ((start->flags & JB_START_LAYER) != 0 && !jail->released) {
+    jail->pid = JAIL_RESTING;
+    return true;
+  }
   userns_release(&keeper->ids, &jail->userns);
   forget(keeper, jail);
   return true;
@@ -404,7 +434,7 @@ static void reap_jails(struct keeper *keeper)
     struct jail *jail = jail_of(keeper, (int)pid);
     if (jail == NULL)
       continue;
-    jail->pid = -1;
+    jail->pid = JAIL_ENDED;
     (void)sys_close(jail->pidfd);
     jail->linger = clock_now() + LINGER_NS;
     jail->gone.message = JB_MESSAGE_GONE;
@@ -425,10 +455,18 @@ static bool dispose_ended(struct keeper *keeper)
   uint64_t now = clock_now();
   for (struct jail *jail = keeper->jails, *next; jail != NULL; jail = next) {
     next = jail->next;
-    if (jail->pid < 0 && !dispose(keeper, jail, now))
+    if (jail->pid == JAIL_ENDED && !dispose(keeper, jail, now))
       lingering = true;
   }
   return lingering;
+}
+
+static bool nothing_runs(const struct keeper *keeper)
+{
+  for (struct jail *jail = keeper->jails; jail != NULL; jail = jail->next)
+    if (jail->pid != JAIL_RESTING)
+      return false;
+  return true;
 }
 
 static void kill_all(const struct keeper *keeper)
@@ -441,7 +479,7 @@ static void kill_all(const struct keeper *keeper)
 __attribute__((noreturn)) static void leave(struct keeper *keeper)
 {
   const struct jb_configure *config = (const void *)keeper->config.base;
-  (void)groups_remove(&keeper->config, config->parents, "");
+  (void)groups_remove(&keeper->config, config->parents, "", true);
   const char *state = record_text(&keeper->config, config->state);
   if (state[0] != '\0')
     (void)sys_unlinkat(AT_FDCWD, state, 0);
@@ -450,14 +488,59 @@ __attribute__((noreturn)) static void leave(struct keeper *keeper)
 
 /* ---- the socket --------------------------------------------------------- */
 
-static void kill_jail(const struct keeper *keeper, const struct record *record)
+static void kill_jail(struct keeper *keeper, const struct record *record)
 {
   const struct jb_kill *request = (const void *)record->base;
   if (record->size < sizeof(*request))
     return;
-  for (struct jail *jail = keeper->jails; jail != NULL; jail = jail->next)
-    if (jail->id == request->id && jail->pid > 0)
+  for (struct jail *jail = keeper->jails, *next; jail != NULL; jail = next) {
+    next = jail->next;
+    if (jail->id != request->id)
+      continue;
+    jail->released = jail->released || request->release != 0;
+    if (jail->pid > 0)
       (void)sys_pidfd_send_signal(jail->pidfd, JB_SIGKILL);
+    else if (jail->pid == JAIL_RESTING && request->release != 0) {
+      userns_release(&keeper->ids, &jail->userns);
+      forget(keeper, jail);
+    }
+  }
+}
+
+static void prepare_tree(struct keeper *keeper, const struct record *record,
+                         const int *fds, size_t count)
+{
+  int slots[JB_SLOTS_MAX];
+  struct jb_report report = {.index = -1};
+  const struct jb_prepare *request = (const void *)record->base;
+  if (record->size < sizeof(*request) || request->channel < 0 ||
+      (size_t)request->channel >= count || request->number >= JB_PREPARED_MAX)
+    return;
+  for (size_t i = 0; i < JB_SLOTS_MAX; i++)
+    slots[i] = -1;
+  struct launch launch = {.record = *record,
+                          .ops = request->ops,
+                          .rootless = keeper->ids.rootless,
+                          .userns = {.fd = -1}};
+  int channel = fds[request->channel];
+  (void)sys_umask(0);
+  int rc = ops_run(&launch, slots, &report);
+  (void)sys_umask(022);
+  for (size_t i = 1; i < JB_SLOTS_MAX; i++)
+    if (slots[i] >= 0)
+      (void)sys_close(slots[i]);
+  if (rc < 0) {
+    if (slots[0] >= 0)
+      (void)sys_close(slots[0]);
+    (void)channel_send(channel, &report, sizeof(report), NULL, 0);
+    return;
+  }
+  int *kept = &keeper->prepared[request->number];
+  if (*kept >= 0)
+    (void)sys_close(*kept);
+  *kept = slots[0];
+  struct jb_ready ready = {.message = JB_MESSAGE_READY};
+  (void)channel_send(channel, &ready, sizeof(ready), NULL, 0);
 }
 
 /* One request.  Returns false at the end of file. */
@@ -486,6 +569,8 @@ static bool take_request(struct keeper *keeper, char *buffer, size_t size)
   uint32_t message = *(const uint32_t *)(const void *)record.base;
   if (message == JB_MESSAGE_START)
     start_jail(keeper, &record, fds, count);
+  else if (message == JB_MESSAGE_PREPARE)
+    prepare_tree(keeper, &record, fds, count);
   else if (message == JB_MESSAGE_KILL)
     kill_jail(keeper, &record);
   for (size_t i = 0; i < count; i++)
@@ -566,7 +651,7 @@ static void serve(struct keeper *keeper, char *buffer, size_t size)
   bool connected = true;
   for (;;) {
     bool lingering = dispose_ended(keeper);
-    if (keeper->jails == NULL && (keeper->ending || !connected))
+    if ((keeper->ending || !connected) && nothing_runs(keeper))
       leave(keeper);
     struct jb_pollfd fds[3] = {
       {.fd = keeper->signals, .events = JB_POLLIN},
@@ -601,8 +686,10 @@ void keeper_main(void)
   struct jb_report report = {.index = -1};
   size_t count = 0;
   int fd = -1;
+  for (size_t i = 0; i < JB_PREPARED_MAX; i++)
+    keeper.prepared[i] = -1;
   default_signals();
-  (void)sys_close_range(KEEPER_HOST + 1, ~0u, 0);
+  (void)sys_close_range(KEEPER_LOCK + 1, ~0u, 0);
   (void)sys_umask(022);
   (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-keeper", 0,
                   0, 0);

@@ -9,6 +9,7 @@
 
 #define KEEPER_SOCKET 3
 #define KEEPER_HOST 4
+#define KEEPER_LOCK 5 /* held for the eyes of others */
 
 #define USERNS_READY_MAX 4
 
@@ -31,7 +32,9 @@ struct ids {
 /* What a START became, as its child sees it: borrowed from the keeper. */
 struct launch {
   struct record record;
-  const struct jb_start *start;
+  const struct jb_start *start; /* NULL: only a PREPARE */
+  struct jb_span ops;
+  const int *prepared;          /* JB_PREPARED_MAX descriptors */
   const int *fds;
   size_t fd_count;
   const int *tasks; /* v1 tasks files to write "0" to */
@@ -49,7 +52,8 @@ struct launch {
 static inline bool fault(const struct launch *launch, enum jb_step step)
 {
 #ifdef JB_FAULTS
-  return launch->start->fail_step == (uint32_t)step;
+  return step != JB_STEP_NONE && launch->start != NULL &&
+         launch->start->fail_step == (uint32_t)step;
 #else
   (void)launch;
   (void)step;
@@ -81,6 +85,7 @@ int program_identity(const struct record *record,
                      const struct jb_program *program, uint64_t bounding,
                      struct jb_report *report);
 uint64_t bounding_drop(uint64_t have, uint64_t keep);
+long set_capabilities(uint64_t permitted, uint64_t inheritable);
 
 /* What an agent compares: the writable half of an overlay and what it lies
  * on. */

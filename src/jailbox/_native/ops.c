@@ -163,11 +163,14 @@ static int op_tree(struct room *room)
   unsigned deep =
     (room->op->flags & JB_OP_RECURSIVE) != 0 ? (unsigned)AT_RECURSIVE : 0u;
   int index = room->op->source;
-  if (index < 0 || (size_t)index >= room->launch->fd_count)
+  bool prepared = (room->op->flags & JB_OP_PREPARED) != 0;
+  size_t count = prepared ? JB_PREPARED_MAX : room->launch->fd_count;
+  if (index < 0 || (size_t)index >= count)
     return give_up(room, JB_STEP_RECORD, JB_EINVAL, "tree");
-  int source = room->launch->fds[index];
+  int source =
+    prepared ? room->launch->prepared[index] : room->launch->fds[index];
   long from = source;
-  if (room->launch->rootless) {
+  if (room->launch->rootless && !prepared) {
     from = in_our_view(source, path, sizeof(path));
     if (from < 0)
       return give_up(room, JB_STEP_TREE, from, path);
@@ -305,18 +308,26 @@ static int loopback_up(struct room *room)
   return rc < 0 ? give_up(room, JB_STEP_LOOPBACK, rc, "lo") : 0;
 }
 
-static int op_enter(struct room *room)
+/* Before the file systems that belong to a namespace (sysfs, mqueue), and
+ * while the mounts that an ordinary user must show to get one are in sight. */
+static int op_namespaces(struct room *room)
 {
   uint64_t namespaces = room->launch->start->namespaces;
-  long rc = sys_setns(room->launch->template, CLONE_NEWNS);
-  if (rc < 0)
-    return give_up(room, JB_STEP_ENTER, rc, "template");
-  rc = sys_unshare((unsigned long)(namespaces | CLONE_NEWNS));
+  long rc = sys_unshare((unsigned long)namespaces);
   if (rc < 0)
     return give_up(room, JB_STEP_ENTER, rc, "unshare");
   if ((namespaces & CLONE_NEWNET) != 0)
     return loopback_up(room);
   return 0;
+}
+
+static int op_enter(struct room *room)
+{
+  long rc = sys_setns(room->launch->template, CLONE_NEWNS);
+  if (rc < 0)
+    return give_up(room, JB_STEP_ENTER, rc, "template");
+  rc = sys_unshare(CLONE_NEWNS);
+  return rc < 0 ? give_up(room, JB_STEP_ENTER, rc, "unshare") : 0;
 }
 
 /* ---- root --------------------------------------------------------------- */
@@ -348,12 +359,24 @@ static long reach(const struct room *room, const char *path, int flags)
   return sys_openat2(room->root, path, &how);
 }
 
+/* With both flags, the target is made like what is mounted on it. */
+static bool wants_file(const struct room *room)
+{
+  struct statx stat;
+  bool file = (room->op->flags & JB_OP_MAKE_FILE) != 0;
+  if (!file || (room->op->flags & JB_OP_MAKE_DIR) == 0)
+    return file;
+  return sys_statx(slot_at(room, room->op->source), "", AT_EMPTY_PATH,
+                   STATX_TYPE, &stat) == 0 &&
+         (stat.stx_mode & S_IFMT) != S_IFDIR;
+}
+
 /* Make *path* part by part below the root.  Every part is made on a
  * descriptor that was itself reached in the root. */
 static long make_target(const struct room *room, const char *path)
 {
   char part[4096];
-  bool file = (room->op->flags & JB_OP_MAKE_FILE) != 0;
+  bool file = wants_file(room);
   size_t length = text_length(path);
   size_t start = 0;
   if (length >= sizeof(part))
@@ -388,6 +411,26 @@ static long make_target(const struct room *room, const char *path)
       break;
   }
   return parent;
+}
+
+static int op_open(struct room *room)
+{
+  const char *path = op_path(room);
+  long fd = room->root < 0 ? sys_openat(AT_FDCWD, path, PATH_FLAGS, 0)
+                           : reach(room, path, O_NOFOLLOW);
+  if (fd < 0)
+    return give_up(room, JB_STEP_ATTACH, fd, path);
+  room->slots[room->op->slot] = (int)fd;
+  return 0;
+}
+
+static int op_take(struct room *room)
+{
+  int index = room->op->source;
+  if (index < 0 || (size_t)index >= room->launch->fd_count)
+    return give_up(room, JB_STEP_RECORD, JB_EINVAL, "take");
+  room->slots[room->op->slot] = room->launch->fds[index];
+  return 0;
 }
 
 static int op_attach(struct room *room)
@@ -567,7 +610,8 @@ static int (*const operations[])(struct room *) = {
   [JB_OP_DIR] = op_dir,       [JB_OP_LINK] = op_link,
   [JB_OP_NODE] = op_node,     [JB_OP_FILE] = op_file,
   [JB_OP_MASK] = op_mask,     [JB_OP_READONLY] = op_readonly,
-  [JB_OP_SYSCTL] = op_sysctl,
+  [JB_OP_SYSCTL] = op_sysctl, [JB_OP_NAMESPACES] = op_namespaces,
+  [JB_OP_OPEN] = op_open,     [JB_OP_TAKE] = op_take,
 };
 
 /* Which step a refused operation counts as; only test builds ask ahead. */
@@ -577,14 +621,19 @@ static const enum jb_step op_steps[] = {
   [JB_OP_ROOT] = JB_STEP_ROOT,       [JB_OP_ATTACH] = JB_STEP_ATTACH,
   [JB_OP_DIR] = JB_STEP_DIR,         [JB_OP_LINK] = JB_STEP_LINK,
   [JB_OP_NODE] = JB_STEP_NODE,       [JB_OP_FILE] = JB_STEP_FILE,
-  [JB_OP_MASK] = JB_STEP_MASK,       [JB_OP_READONLY] = JB_STEP_READONLY,
-  [JB_OP_SYSCTL] = JB_STEP_SYSCTL,
+  [JB_OP_MASK] = JB_STEP_MASK,     
 };
+
+static bool fills_slot(uint32_t kind)
+{
+  return kind == JB_OP_FS || kind == JB_OP_TREE || kind == JB_OP_OVERLAY ||
+         kind == JB_OP_OPEN || kind == JB_OP_TAKE;
+}
 
 int ops_run(const struct launch *launch, int *slots, struct jb_report *report)
 {
   size_t count;
-  const struct jb_op *ops = record_array(&launch->record, launch->start->ops,
+  const struct jb_op *ops = record_array(&launch->record, launch->ops,
                                          sizeof(*ops), &count);
   struct room room = {
     .launch = launch, .slots = slots, .root = -1, .report = report};
@@ -593,7 +642,8 @@ int ops_run(const struct launch *launch, int *slots, struct jb_report *report)
     int rc;
     if (ops[i].kind == 0 ||
         ops[i].kind >= sizeof(operations) / sizeof(operations[0]) ||
-        ops[i].slot >= JB_SLOTS_MAX)
+        ops[i].slot >= JB_SLOTS_MAX ||
+        (ops[i].slot < 0 && fills_slot(ops[i].kind)))
       rc = give_up(&room, JB_STEP_RECORD, JB_EINVAL, "op");
     else if (fault(launch, op_steps[ops[i].kind]))
       rc = give_up(&room, op_steps[ops[i].kind], launch->start->fail_errno,

@@ -186,7 +186,7 @@ uint64_t bounding_drop(uint64_t have, uint64_t keep)
   return have & keep;
 }
 
-static long set_capabilities(uint64_t permitted, uint64_t inheritable)
+long set_capabilities(uint64_t permitted, uint64_t inheritable)
 {
   struct __user_cap_header_struct header = {
     .version = _LINUX_CAPABILITY_VERSION_3};
@@ -254,20 +254,6 @@ static int renounce(struct passage *passage)
   return rc < 0 ? deny(passage, JB_STEP_NO_NEW_PRIVS, rc, "prctl") : 0;
 }
 
-static int confine_scope(struct passage *passage)
-{
-  struct jb_span span = passage->program->landlock;
-  if (span.length == 0)
-    return 0;
-  long ruleset = sys_landlock_create_ruleset(
-    record_at(passage->record, span), span.length, 0);
-  long rc =
-    ruleset < 0 ? ruleset : sys_landlock_restrict_self((int)ruleset, 0);
-  if (ruleset >= 0)
-    (void)sys_close((int)ruleset);
-  return rc < 0 ? deny(passage, JB_STEP_LANDLOCK, rc, "landlock") : 0;
-}
-
 static int install_filter(struct passage *passage)
 {
   size_t count;
@@ -288,10 +274,7 @@ static int install_filter(struct passage *passage)
 static int install_filter_early(struct passage *passage)
 {
   bool early = (passage->program->flags & JB_PROGRAM_NO_NEW_PRIVS) == 0;
-  if (!early)
-    return 0;
-  int rc = confine_scope(passage);
-  return rc < 0 ? rc : install_filter(passage);
+  return early ? install_filter(passage) : 0;
 }
 
 static int install_filter_late(struct passage *passage)
@@ -300,22 +283,17 @@ static int install_filter_late(struct passage *passage)
   return late ? install_filter(passage) : 0;
 }
 
-static int confine_scope_late(struct passage *passage)
-{
-  bool late = (passage->program->flags & JB_PROGRAM_NO_NEW_PRIVS) != 0;
-  return late ? confine_scope(passage) : 0;
-}
-
 /* ---- exec --------------------------------------------------------------- */
 
-/* Remember the refusal that says most: "not permitted" beats "not found". */
-static void remember(struct passage *passage, long error, const char *path)
+/* Remember the refusal that says most: "not permitted" beats "not found".  It
+ * must not be in the shared report before the last attempt has failed: one
+ * that succeeds never comes back to take it out. */
+static void remember(struct jb_report *most, long error, const char *path)
 {
-  struct jb_report *report = passage->report;
   bool exists = error == -JB_ENOENT &&
                 sys_faccessat(AT_FDCWD, path, 0) == 0;
-  if (report->step == 0 || (report->error == JB_ENOENT && report->index != 1))
-    (void)refuse(report, JB_STEP_EXEC, error, exists ? 1 : -1, path);
+  if (most->step == 0 || (most->error == JB_ENOENT && most->index != 1))
+    (void)refuse(most, JB_STEP_EXEC, error, exists ? 1 : -1, path);
 }
 
 static bool says_more(long error)
@@ -323,44 +301,52 @@ static bool says_more(long error)
   return error != -JB_ENOENT && error != -JB_ENOTDIR && error != -JB_EACCES;
 }
 
+/* Take the next directory of a search path; false at its end. */
+static bool next_candidate(const char **search, const char *name,
+                           struct text *text, char *path, size_t size)
+{
+  char part[2] = "";
+  if (**search == '\0')
+    return false;
+  *text = text_into(path, size);
+  while (**search != '\0' && **search != ':') {
+    part[0] = *(*search)++;
+    text_add(text, part);
+  }
+  if (**search == ':')
+    (*search)++;
+  text_add(text, "/");
+  text_add(text, name);
+  return true;
+}
+
 static int become_program(struct passage *passage)
 {
   char path[4096];
+  struct jb_report most = {.index = -1};
+  struct text text;
   const char *name = passage->argv[0];
+  const char *search = record_text(passage->record, passage->program->path);
   bool plain = name[0] != '\0';
   for (const char *at = name; *at != '\0'; at++)
     plain = plain && *at != '/';
-  if (!plain) {
-    long rc = sys_execveat(AT_FDCWD, name, passage->argv, passage->envp, 0);
-    remember(passage, rc, name);
-    return -1;
-  }
-  const char *search = record_text(passage->record, passage->program->path);
-  while (*search != '\0') {
-    struct text text = text_into(path, sizeof(path));
-    char part[2] = "";
-    while (*search != '\0' && *search != ':') {
-      part[0] = *search++;
-      text_add(&text, part);
-    }
-    if (*search == ':')
-      search++;
-    if (path[0] != '/')
-      continue; /* an empty or relative entry would search the work directory */
-    text_add(&text, "/");
-    text_add(&text, name);
-    if (text.overflow)
+  if (!plain)
+    remember(&most,
+             sys_execveat(AT_FDCWD, name, passage->argv, passage->envp, 0),
+             name);
+  while (plain && next_candidate(&search, name, &text, path, sizeof(path))) {
+    /* An empty or relative entry would search the working directory. */
+    if (path[0] != '/' || text.overflow)
       continue;
     long rc = sys_execveat(AT_FDCWD, path, passage->argv, passage->envp, 0);
-    remember(passage, rc, path);
+    remember(&most, rc, path);
     if (says_more(rc))
-      return -1;
+      break;
   }
-  /* Not "/usr/bin/x not found" when no directory had it: name what was asked
-   * for. */
-  if (passage->report->step == 0 ||
-      (passage->report->error == JB_ENOENT && passage->report->index != 1))
-    (void)refuse(passage->report, JB_STEP_EXEC, JB_ENOENT, -1, name);
+  /* Where no directory had it, name what was asked for. */
+  if (most.step == 0 || (most.error == JB_ENOENT && most.index != 1))
+    (void)refuse(&most, JB_STEP_EXEC, JB_ENOENT, -1, name);
+  *passage->report = most;
   return -1;
 }
 
@@ -374,7 +360,6 @@ static int (*const steps[])(struct passage *) = {
   install_filter_early, /* only without no_new_privs */
   take_identity,        /* bounding set, groups, gid, uid, capabilities */
   renounce,             /* as close to the exec as possible */
-  confine_scope_late,   /* needs no_new_privs */
   install_filter_late,  /* last: it need not allow anything above */
   become_program,       /* does not return on success */
 };

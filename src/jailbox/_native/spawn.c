@@ -18,6 +18,8 @@
 
 #define KEEPER_SOCKET 3
 #define KEEPER_HOST 4
+#define KEEPER_LOCK 5
+#define KEEPER_FREE 6
 #define STACK_SIZE 32768
 #define SEALABLE 3u /* MFD_CLOEXEC | MFD_ALLOW_SEALING */
 
@@ -28,6 +30,7 @@ struct spawn {
   int image;  /* the sealed memfd */
   int socket; /* the keeper's end */
   int host;   /* pidfd of the host process */
+  int lock;   /* says that the keeper lives, to whoever asks */
   int error;  /* -errno of what was refused */
   char *stack;
 };
@@ -62,29 +65,30 @@ __attribute__((noinline)) static void become_keeper(void *argument)
 
   /* Numbers 0 to 4 may be anything in the host, even closed: move what we
    * need above them first, then down to its place. */
-  long image = sys_fcntl(spawn->image, F_DUPFD_CLOEXEC, 5);
-  long socket = sys_fcntl(spawn->socket, F_DUPFD_CLOEXEC, 5);
-  long host = sys_fcntl(spawn->host, F_DUPFD_CLOEXEC, 5);
+  long image = sys_fcntl(spawn->image, F_DUPFD_CLOEXEC, KEEPER_FREE);
+  long socket = sys_fcntl(spawn->socket, F_DUPFD_CLOEXEC, KEEPER_FREE);
+  long host = sys_fcntl(spawn->host, F_DUPFD_CLOEXEC, KEEPER_FREE);
+  long lock = sys_fcntl(spawn->lock, F_DUPFD_CLOEXEC, KEEPER_FREE);
   long null = sys_openat(AT_FDCWD, "/dev/null", O_RDWR, 0);
-  if (image < 0 || socket < 0 || host < 0 || null < 0) {
-    long bad = image < 0    ? image
-               : socket < 0 ? socket
-               : host < 0   ? host
-                            : null;
-    spawn->error = (int)bad;
-    sys_exit_group(1);
-  }
+  const long all[] = {image, socket, host, lock, null};
+  for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+    if (all[i] < 0) {
+      spawn->error = (int)all[i];
+      sys_exit_group(1);
+    }
   for (int fd = 0; fd < 3; fd++)
     (void)place((int)null, fd);
   int rc = place((int)socket, KEEPER_SOCKET);
   if (rc == 0)
     rc = place((int)host, KEEPER_HOST);
+  if (rc == 0)
+    rc = place((int)lock, KEEPER_LOCK);
   (void)sys_setsid();
   (void)sys_chdir("/");
   (void)sys_rt_sigprocmask(JB_SIG_SETMASK, &none, NULL);
   /* Whatever the host left inheritable dies at the exec; image is ours and
    * close-on-exec. */
-  (void)sys_close_range(KEEPER_HOST + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+  (void)sys_close_range(KEEPER_FREE, ~0u, CLOSE_RANGE_CLOEXEC);
   if (rc == 0)
     rc = (int)sys_execveat((int)image, "", argv, envp,
                            AT_EMPTY_PATH);
@@ -176,11 +180,11 @@ static int wait_ready(int socket, int *pidfd, struct jb_report *report)
   return -1;
 }
 
-int jb_keeper_spawn(const void *config, size_t size, int host_pidfd,
+int jb_keeper_spawn(const void *config, size_t size, int host_pidfd, int lock,
                     int *pidfd, struct jb_report *report)
 {
   int pair[2];
-  struct spawn spawn = {.host = host_pidfd};
+  struct spawn spawn = {.host = host_pidfd, .lock = lock};
   long rc = JB_CALL4(__NR_socketpair, JB_AF_UNIX,
                      JB_SOCK_SEQPACKET | JB_SOCK_CLOEXEC, 0, pair);
   if (rc < 0)
@@ -217,6 +221,15 @@ long jb_receive(int socket, void *buffer, size_t size, int *fds, size_t room,
 {
   return channel_receive(socket, buffer, size, fds, room, count,
                          JB_MSG_DONTWAIT);
+}
+
+int jb_open_in_root(int root, const char *path, int flags)
+{
+  struct open_how how = {
+    .flags = (uint64_t)(unsigned)flags | O_CLOEXEC,
+    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+  };
+  return (int)sys_openat2(root, path, &how);
 }
 
 int jb_landlock_abi(void)

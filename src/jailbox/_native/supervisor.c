@@ -25,6 +25,11 @@
 #define CPU_POLL_FLOOR_NS 4000000u
 #define END_TREE_NS 5000000000u
 #define CPUCLOCK_SCHED 2
+#define INIT_CAPABILITIES                                                      \
+  ((uint64_t)1 << CAP_CHOWN | (uint64_t)1 << CAP_DAC_OVERRIDE |                \
+   (uint64_t)1 << CAP_FOWNER | (uint64_t)1 << CAP_FSETID |                     \
+   (uint64_t)1 << CAP_KILL | (uint64_t)1 << CAP_SETGID |                       \
+   (uint64_t)1 << CAP_SETUID | (uint64_t)1 << CAP_SETPCAP)
 
 struct supervisor {
   bool init;
@@ -42,7 +47,72 @@ struct supervisor {
   uint32_t cpu_unit;
   uint32_t cpus;
   char cpu_key[32];
+  int pipes[2]; /* the program's output, when it goes to a log; -1: ended */
+  int log;
+  uint64_t log_left;
 };
+
+/* ---- the log ------------------------------------------------------------ */
+
+static void log_entry(struct supervisor *self, uint32_t stream,
+                      const char *data, size_t size)
+{
+  struct __kernel_timespec now = {0};
+  (void)sys_clock_gettime(0 /* CLOCK_REALTIME */, &now);
+  struct jb_log_entry entry = {
+    .time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
+    .stream = stream,
+    .size = (uint32_t)size,
+  };
+  /* One writer, and the file was opened to append: entries stay whole. */
+  (void)sys_write(self->log, &entry, sizeof(entry));
+  if (size != 0)
+    (void)sys_write(self->log, data, size);
+}
+
+/* Move what one stream has now.  Past the limit it is read and dropped: a
+ * program must not stop because nobody keeps what it says. */
+static void pump(struct supervisor *self, int which)
+{
+  char buffer[16384];
+  long got = sys_read(self->pipes[which], buffer, sizeof(buffer));
+  if (got == -JB_EAGAIN || got == -JB_EINTR)
+    return;
+  if (got <= 0) {
+    (void)sys_close(self->pipes[which]);
+    self->pipes[which] = -1;
+    return;
+  }
+  size_t size = (size_t)got;
+  if (size > self->log_left) {
+    size = (size_t)self->log_left;
+    if (size != 0)
+      log_entry(self, (uint32_t)which + 1, buffer, size);
+    if (self->log_left != 0)
+      log_entry(self, 3, NULL, 0);
+    self->log_left = 0;
+    return;
+  }
+  if (self->log_left == 0)
+    return;
+  self->log_left -= size;
+  log_entry(self, (uint32_t)which + 1, buffer, size);
+}
+
+/* What the program wrote before it ended is in the pipes. */
+static void pump_rest(struct supervisor *self)
+{
+  for (int which = 0; which < 2; which++) {
+    struct jb_pollfd fd = {.events = JB_POLLIN};
+    struct __kernel_timespec now = {0};
+    while (self->pipes[which] >= 0) {
+      fd.fd = self->pipes[which];
+      if (sys_ppoll(&fd, 1, &now) != 1)
+        break;
+      pump(self, which);
+    }
+  }
+}
 
 /* ---- the end of a tree -------------------------------------------------- */
 
@@ -85,6 +155,7 @@ static void report_end(struct supervisor *self, int status,
                        const struct jb_rusage *usage)
 {
   struct jb_statfs fs = {0};
+  pump_rest(self);
   struct jb_exited exited = {
     .message = JB_MESSAGE_EXITED,
     .status = status,
@@ -250,14 +321,54 @@ static void refuse_to(int channel, const struct jb_report *report)
   (void)channel_send(channel, report, sizeof(*report), NULL, 0);
 }
 
+/* Give the program pipes to us for its output.  *fds* has room for them. */
+static long log_output(struct supervisor *self, struct jb_program *program,
+                       int *fds, size_t count)
+{
+  for (int which = 0; which < 2; which++) {
+    int pipe[2];
+    long rc = sys_pipe2(pipe, O_CLOEXEC);
+    if (rc < 0)
+      return rc;
+    self->pipes[which] = pipe[0];
+    fds[count + (size_t)which] = pipe[1];
+  }
+  program->out = (int32_t)count;
+  program->err = (int32_t)count + 1;
+  self->log = fds[program->log];
+  self->log_left = program->log_limit;
+  return 0;
+}
+
 static bool start_program(struct supervisor *self, const struct record *record,
-                          const struct jb_program *program, const int *fds)
+                          const struct jb_program *program, const int *fds,
+                          size_t count)
 {
   struct jb_report report;
   struct spawned spawned = {.terminal = -1};
+  struct jb_program logged = *program;
+  int more[JB_FDS_MAX + 4];
   self->started = clock_now();
-  if (program_spawn(record, program, fds, self->bounding, &spawned, &report) <
-      0) {
+  if ((program->flags & JB_PROGRAM_LOG) != 0 && program->log >= 0 &&
+      count <= JB_FDS_MAX) {
+    for (size_t i = 0; i < count; i++)
+      more[i] = fds[i];
+    long rc = log_output(self, &logged, more, count);
+    if (rc < 0) {
+      (void)refuse(&report, JB_STEP_STDIO, rc, -1, "pipe");
+      refuse_to(self->channel, &report);
+      return false;
+    }
+    program = &logged;
+    fds = more;
+  }
+  int rc = program_spawn(record, program, fds, self->bounding, &spawned,
+                         &report);
+  if (program == &logged) {
+    (void)sys_close(more[count]);
+    (void)sys_close(more[count + 1]);
+  }
+  if (rc < 0) {
     refuse_to(self->channel, &report);
     return false;
   }
@@ -322,6 +433,7 @@ monitor_main(const struct supervisor *init, const struct record *record,
              const struct jb_program *program, int *fds, size_t count)
 {
   struct supervisor self = {.channel = fds[program->channel],
+                            .pipes = {-1, -1},
                             .cpu_file = -1,
                             .bounding = init->bounding,
                             .cpus = 1};
@@ -346,7 +458,7 @@ monitor_main(const struct supervisor *init, const struct record *record,
     refuse_to(self.channel, &report);
     sys_exit_group(1);
   }
-  if (!start_program(&self, record, program, fds))
+  if (!start_program(&self, record, program, fds, count))
     sys_exit_group(1);
   for (size_t i = 0; i < count; i++)
     if ((int32_t)i != program->channel)
@@ -443,11 +555,16 @@ static void supervise(struct supervisor *self)
       .tv_sec = (long long)(wait / 1000000000u),
       .tv_nsec = (long long)(wait % 1000000000u),
     };
-    struct jb_pollfd fds[2] = {
+    struct jb_pollfd fds[4] = {
       {.fd = self->signals, .events = JB_POLLIN},
       {.fd = self->channel, .events = JB_POLLIN},
+      {.fd = self->pipes[0], .events = JB_POLLIN},
+      {.fd = self->pipes[1], .events = JB_POLLIN},
     };
-    (void)sys_ppoll(fds, 2, wait == ~(uint64_t)0 ? NULL : &timeout);
+    (void)sys_ppoll(fds, 4, wait == ~(uint64_t)0 ? NULL : &timeout);
+    for (int which = 0; which < 2; which++)
+      if (fds[2 + which].revents != 0)
+        pump(self, which);
     drain(self->signals);
     bool children = reap(self);
     if (self->program < 0) {
@@ -474,12 +591,39 @@ static void supervise(struct supervisor *self)
   }
 }
 
+/* One Landlock domain for the whole jail, so that its programs may still
+ * signal each other; and of the rights in the user namespace only those that
+ * starting programs and serving files takes. */
+static int confine(const struct launch *launch, struct jb_report *report)
+{
+  const struct jb_program *program = &launch->start->program;
+  if (program->landlock.length != 0) {
+    long ruleset = sys_landlock_create_ruleset(
+      record_at(&launch->record, program->landlock), program->landlock.length,
+      0);
+    long rc =
+      ruleset < 0 ? ruleset : sys_landlock_restrict_self((int)ruleset, 0);
+    if (ruleset >= 0)
+      (void)sys_close((int)ruleset);
+    if (rc < 0)
+      return refuse(report, JB_STEP_LANDLOCK, rc, -1, "landlock");
+  }
+  if ((launch->start->flags & JB_START_USERNS) == 0)
+    return 0;
+  uint64_t keep = launch->start->init_bounding | INIT_CAPABILITIES;
+  if ((program->flags & JB_PROGRAM_NO_NEW_PRIVS) == 0)
+    keep |= (uint64_t)1 << CAP_SYS_ADMIN; /* a filter without that promise */
+  long rc = set_capabilities(keep, 0);
+  return rc < 0 ? refuse(report, JB_STEP_CAPABILITIES, rc, -1, "capset") : 0;
+}
+
 void init_main(const struct launch *launch, const struct layer *layer)
 {
   const struct jb_start *start = launch->start;
   const struct jb_program *program = &start->program;
   struct supervisor self = {
     .init = true,
+    .pipes = {-1, -1},
     .channel = launch->fds[start->channel],
     .signals = watch_children(),
     .layer = layer,
@@ -495,6 +639,11 @@ void init_main(const struct launch *launch, const struct layer *layer)
   self.bounding = userns ? bounding_drop(~(uint64_t)0, start->init_bounding)
                          : ~(uint64_t)0;
 
+  struct jb_report report = {.index = -1};
+  if (confine(launch, &report) < 0) {
+    refuse_to(self.channel, &report);
+    sys_exit_group(1);
+  }
   int keep[JB_FDS_MAX + 2 * JB_OVERLAYS_MAX + 4];
   size_t kept = 0;
   for (size_t i = 0; i < launch->fd_count && kept < JB_FDS_MAX; i++)
@@ -516,12 +665,16 @@ void init_main(const struct launch *launch, const struct layer *layer)
                        give ? 1 : 0);
   }
   if (program->argc != 0 &&
-      !start_program(&self, &launch->record, program, launch->fds))
+      !start_program(&self, &launch->record, program, launch->fds,
+                     launch->fd_count))
     sys_exit_group(1);
   if (start->wall_ns != 0)
     self.deadline = self.started + start->wall_ns;
   for (size_t i = 0; i < launch->fd_count; i++)
-    if ((int32_t)i != start->channel)
+    if ((int32_t)i != start->channel &&
+        !((program->flags & JB_PROGRAM_LOG) != 0 &&
+          (int32_t)i == program->log) &&
+        launch->fds[i] != layer->fd)
       (void)sys_close(launch->fds[i]);
   supervise(&self);
 }

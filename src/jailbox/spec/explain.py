@@ -159,6 +159,7 @@ _SIGNALS = {
     ),
     "SIGPIPE": "It wrote to a pipe or socket that nobody reads any more.",
     "SIGSEGV": "It touched memory that is not its own: a bug, or a full stack.",
+    "SIGSYS": "It made a system call that the seccomp filter does not allow.",
     "SIGTERM": "It was asked to end.",
     "SIGTRAP": "It met a breakpoint or assertion.",
     "SIGXCPU": "It used up the processor time of its 'cpu' rlimit; raise it.",

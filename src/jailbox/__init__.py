@@ -1,0 +1,117 @@
+"""
+Isolated buckets for Python programs: build, start and watch Linux containers.
+
+No daemon, no command line, no root, nothing to download for the first run::
+
+    import jailbox as jb
+    from jailbox import Image, Limits
+
+    jb.run(Image.host(), ["python3", "-V"]).stdout
+    jb.run(Image.host(), ["python3", "-c", code], limits=Limits(memory="256M", wall=5))
+
+Importing this probes nothing, makes nothing and starts nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+# A room and a function have the same name. Loading a package binds its name here, once:
+# now, before the function takes it. The room itself is empty (see its docstring).
+import jailbox.run
+from jailbox._version import __version__
+from jailbox.container import Container, run
+from jailbox.engine.base import LogEntry, Stats
+from jailbox.errors import (
+    ContentError,
+    DeadlineExceeded,
+    EngineError,
+    ExitError,
+    HostError,
+    ImageNotFound,
+    JailboxError,
+    LaunchError,
+    LimitExceeded,
+    NotEnforced,
+    NotFound,
+    NotPermitted,
+    OutOfMemory,
+    SpecError,
+    SpecTypeError,
+    StateError,
+    Unsupported,
+)
+from jailbox.image import Image
+from jailbox.spec.change import Change
+from jailbox.spec.container import ContainerState
+from jailbox.spec.limits import Limits
+from jailbox.spec.mount import Mount
+from jailbox.spec.network import Network
+from jailbox.spec.result import Cause, Result, Usage, Verdict
+from jailbox.spec.security import Security
+
+if TYPE_CHECKING:
+    from jailbox.engine.doctor import Report
+    from jailbox.run.files import ContainerPath
+    from jailbox.run.process import Process
+
+__all__ = [
+    "Cause",
+    "Change",
+    "Container",
+    "ContainerPath",
+    "ContainerState",
+    "ContentError",
+    "DeadlineExceeded",
+    "EngineError",
+    "ExitError",
+    "HostError",
+    "Image",
+    "ImageNotFound",
+    "JailboxError",
+    "LaunchError",
+    "LimitExceeded",
+    "Limits",
+    "LogEntry",
+    "Mount",
+    "Network",
+    "NotEnforced",
+    "NotFound",
+    "NotPermitted",
+    "OutOfMemory",
+    "Process",
+    "Result",
+    "Security",
+    "SpecError",
+    "SpecTypeError",
+    "StateError",
+    "Stats",
+    "Unsupported",
+    "Usage",
+    "Verdict",
+    "__version__",
+    "doctor",
+    "run",
+]
+
+
+def doctor() -> "Report":
+    """
+    Examine this machine: what it can do for jails, what is missing, what to do.
+
+    Starts one jail to see that it works, and leaves nothing. Prints as a table.
+    """
+    from jailbox.engine.choose import default_engine
+
+    return default_engine().doctor()
+
+
+# Classes of the kernel half, for annotations and isinstance; loaded when asked for, so
+# that importing the package needs no kernel.
+_LATE = {"ContainerPath": "jailbox.run.files", "Process": "jailbox.run.process"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        from importlib import import_module
+
+        return getattr(import_module(_LATE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

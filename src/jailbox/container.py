@@ -1,0 +1,559 @@
+"""
+Container, and `run`: what users hold. Thin: every line of work is an engine's.
+"""
+
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+
+from jailbox.engine.base import Io, LogEntry, Stats
+from jailbox.engine.choose import default_engine
+from jailbox.errors import SpecError, SpecTypeError
+from jailbox.flow import drive
+from jailbox.image import Image
+from jailbox.spec.change import Change
+from jailbox.spec.command import AnyCommand, User, argv_of
+from jailbox.spec.container import ContainerSpec, ContainerState, ProgramSpec
+from jailbox.spec.image import Source
+from jailbox.spec.limits import DEFAULT_LIMITS, Limits
+from jailbox.spec.mount import Mount
+from jailbox.spec.network import Network, NetworkMode
+from jailbox.spec.result import Result
+from jailbox.spec.security import Security
+from jailbox.spec.signals import signal_number
+from jailbox.spec.texts import AnyPath
+from jailbox.spec.units import parse_duration
+
+if TYPE_CHECKING:
+    from jailbox.run.files import ContainerPath
+    from jailbox.run.process import Process
+
+__all__ = ["Container", "run"]
+
+
+def _source(image: Image) -> Source:
+    if not isinstance(image, Image):
+        raise SpecTypeError(
+            "image",
+            "is no image",
+            value=image,
+            accepted="Image.host(), Image.from_dir(path)",
+            hint="Names of images need a store, which this version does not have.",
+        )
+    return image.source
+
+
+def _limits(
+    limits: Limits | None,
+    memory: int | str | None,
+    max_output: int | str | None = None,
+) -> Limits:
+    """Put the two bounds that have an argument of their own into the limits."""
+    found = DEFAULT_LIMITS if limits is None else limits
+    if not isinstance(found, Limits):
+        raise SpecTypeError(
+            "limits", "are no limits", value=limits, accepted="Limits(memory='256M')"
+        )
+    changes: dict[str, Any] = {}
+    if memory is not None:
+        if found.memory is not None:
+            raise SpecError(
+                "memory", "is given twice", value=memory, accepted="memory= or limits="
+            )
+        changes["memory"] = memory
+    if max_output is not None:
+        changes["output"] = max_output
+    return attrs.evolve(found, **changes) if changes else found
+
+
+def _seconds(timeout: float | timedelta | None) -> float | None:
+    return None if timeout is None else parse_duration(timeout, "timeout")
+
+
+def _descriptors(pass_fds: Sequence[int]) -> tuple[int, ...]:
+    fds = tuple(pass_fds)
+    for fd in fds:
+        if isinstance(fd, bool) or not isinstance(fd, int) or fd < 0:
+            raise SpecError(
+                "pass_fds", "has no descriptor", value=fd, accepted="open descriptors"
+            )
+    return fds
+
+
+def run(
+    image: Image,
+    argv: AnyCommand,
+    *,
+    shell: bool = False,
+    input: Any = None,
+    text: bool = True,
+    check: bool = False,
+    timeout: float | timedelta | None = None,
+    limits: Limits | None = None,
+    memory: int | str | None = None,
+    max_output: int | str | None = None,
+    env: Mapping[str, AnyPath] | None = None,
+    cwd: AnyPath | None = None,
+    user: int | str | User | None = None,
+    groups: Iterable[int | str] = (),
+    umask: int = 0o022,
+    mounts: Iterable[Mount] = (),
+    network: NetworkMode | Network = "none",
+    hostname: str | None = None,
+    read_only: bool = False,
+    security: Security | None = None,
+    stderr: str | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Result[Any]:
+    """
+    Run one program in a container of its own, and return what came of it.
+
+    Nothing of the container is left when this returns, however it returns.
+
+    >>> run(Image.host(), ["echo", "hello"]).stdout
+    'hello\\n'
+
+    Args:
+        image: What the container is made of.
+
+        argv: The program and its arguments, as a list; a str with *shell*.
+
+        shell: Have ``/bin/sh -c`` of the image read *argv*.
+
+        input: What the program reads: str, bytes, a file, or an iterable of them.
+            By default its input is empty.
+
+        text: Output as str (UTF-8, with replacement); otherwise as bytes.
+
+        check: Raise `ExitError` unless it ended well.
+
+        timeout: Seconds until everything is killed and `DeadlineExceeded` is raised,
+            with the output so far. ``Limits.wall`` does the same, but returns.
+
+        limits: How much it may use.
+
+        memory: Short for ``Limits(memory=...)``.
+
+        max_output: Bytes of a stream after which it is ended (verdict ``output``). By
+            default the first 64 MiB are kept and the rest is dropped.
+
+        env: Variables. Nothing of the host's is added.
+
+        cwd: Working directory.
+
+        user: As whom: a number, a name of the image, either with ``:group``.
+
+        groups: Supplementary groups.
+
+        umask: Permission bits that new files do not get.
+
+        mounts: What else is seen inside: `Mount.bind`, `Mount.tmpfs`, `Mount.device`.
+
+        network: ``none`` or ``host``.
+
+        hostname: Its host name.
+
+        read_only: The root file system cannot be written to.
+
+        security: What it may do.
+
+        stderr: ``"stdout"`` puts standard error into standard output.
+
+        pass_fds: Open descriptors that it gets as 3, 4, ...; they stay the caller's.
+
+    Raises:
+        SpecError: If the request makes no sense. Nothing was done.
+
+        HostError: If this machine cannot do it.
+
+        LaunchError: If the kernel refused a step; ``step="exec"`` if it is the
+            program itself that cannot be executed.
+
+        DeadlineExceeded: After *timeout*.
+
+        ExitError: With *check*.
+    """
+    fds = _descriptors(pass_fds)
+    spec = ContainerSpec(
+        image=_source(image),
+        command=argv_of(argv, shell=shell),
+        env=env,
+        cwd=cwd,
+        user=user,
+        groups=groups,
+        umask=umask,
+        mounts=mounts,
+        limits=_limits(limits, memory, max_output),
+        security=security,
+        network=network,
+        hostname=hostname,
+        read_only=read_only,
+        stderr=stderr,
+        pass_fds=len(fds),
+    )
+    io = Io(text=text, pass_fds=fds)
+    result = drive(default_engine().run(spec, io, input, _seconds(timeout)))
+    return result.check() if check else result
+
+
+class Container:
+    """
+    A container: a place of its own for programs.
+
+    With ``with`` it is started, and always removed. Otherwise it lasts until it is
+    removed or this process ends, however it ends.
+
+    >>> with Container(Image.host()) as c:
+    ...     c.exec(["echo", "hello"]).stdout
+    'hello\\n'
+
+    Args:
+        image: What it is made of.
+
+        command: The main program, with which it ends. Without one it waits for
+            requests.
+
+        name: Its name; by default one is made.
+
+        labels: Texts of the caller.
+
+        detach: It outlives this process.
+
+        The others are as for `run`, and hold for every program in it.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        command: AnyCommand | None = None,
+        *,
+        shell: bool = False,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        memory: int | str | None = None,
+        env: Mapping[str, AnyPath] | None = None,
+        cwd: AnyPath | None = None,
+        user: int | str | User | None = None,
+        groups: Iterable[int | str] = (),
+        umask: int = 0o022,
+        mounts: Iterable[Mount] = (),
+        network: NetworkMode | Network = "none",
+        hostname: str | None = None,
+        read_only: bool = False,
+        security: Security | None = None,
+        stop_signal: int | str = "SIGTERM",
+        stop_timeout: float | timedelta = 10.0,
+        detach: bool = False,
+    ) -> None:
+        argv = None if command is None else argv_of(command, shell=shell)
+        spec = ContainerSpec(
+            image=_source(image),
+            command=argv,
+            name=name,
+            labels=labels,
+            env=env,
+            cwd=cwd,
+            user=user,
+            groups=groups,
+            umask=umask,
+            mounts=mounts,
+            limits=_limits(limits, memory),
+            security=security,
+            network=network,
+            hostname=hostname,
+            read_only=read_only,
+            stop_signal=stop_signal,
+            stop_timeout=stop_timeout,
+            detach=detach,
+        )
+        self._adopt(default_engine().create(spec))
+
+    def _adopt(self, box: Any) -> None:
+        self._box = box
+        # Tied to this object: whoever drops it has nothing left to stop it with.
+        self._closer = weakref.finalize(self, _remove, box)
+        self._closer.atexit = False
+
+    @classmethod
+    def get(cls, name: str) -> Self:
+        """
+        Find a container by its name.
+
+        Raises:
+            NotFound: If there is none.
+        """
+        return cls._view(default_engine().find(name))
+
+    @classmethod
+    def list(cls, labels: Mapping[str, str] | None = None) -> "list[Self]":
+        """Every container, or those that have all of *labels*."""
+        wanted = dict(labels or {})
+        return [
+            cls._view(box)
+            for box in default_engine().boxes()
+            if wanted.items() <= dict(box.spec.labels).items()
+        ]
+
+    @classmethod
+    def _view(cls, box: Any) -> Self:
+        container = cls.__new__(cls)
+        container._box = box
+        container._closer = None
+        return container
+
+    # --- what is known -----------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        name: str = self._box.name
+        return name
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The caller's texts."""
+        labels: Mapping[str, str] = self._box.spec.labels
+        return labels
+
+    @property
+    def spec(self) -> ContainerSpec:
+        """What was wanted."""
+        spec: ContainerSpec = self._box.spec
+        return spec
+
+    @property
+    def state(self) -> ContainerState | None:
+        """``created``, ``running``, ``paused`` or ``stopped``; ``None`` if removed."""
+        state: ContainerState | None = self._box.state
+        return state
+
+    # --- life ----------------------------------------------------------------------
+
+    def create(self) -> Self:
+        """Do nothing: it is created when it is made. For symmetry with other tools."""
+        return self
+
+    def start(self, timeout: float | timedelta | None = None) -> Self:
+        """
+        Start it. With a command, until that has been executed.
+
+        Raises:
+            StateError: If it runs or is removed.
+
+            LaunchError: If the kernel refused a step.
+        """
+        drive(self._box.start(_seconds(timeout)))
+        return self
+
+    def stop(self, timeout: float | timedelta | None = None) -> None:
+        """
+        Send its stop signal, wait, then end everything in it.
+
+        Args:
+            timeout: Seconds between the two; by default its *stop_timeout*.
+        """
+        drive(self._box.stop(_seconds(timeout)))
+
+    def kill(self, signal: int | str = "SIGKILL") -> None:
+        """Send its main program a signal; SIGKILL ends everything in it."""
+        drive(self._box.kill(signal_number(signal, "signal")))
+
+    def pause(self, timeout: float | timedelta | None = None) -> None:
+        """Stop the time of everything in it."""
+        drive(self._box.pause(_seconds(timeout)))
+
+    def resume(self, timeout: float | timedelta | None = None) -> None:
+        """Let everything in it go on."""
+        drive(self._box.resume(_seconds(timeout)))
+
+    def wait(self, timeout: float | timedelta | None = None) -> Result[Any]:
+        """
+        Wait for the end of its main program.
+
+        Raises:
+            DeadlineExceeded: After *timeout*; the container goes on.
+        """
+        result: Result[Any] = drive(self._box.wait(_seconds(timeout)))
+        return result
+
+    def remove(self) -> None:
+        """End it and remove everything of it. Idempotent."""
+        drive(self._box.remove())
+        if self._closer is not None:
+            self._closer.detach()
+
+    def __enter__(self) -> Self:
+        if self.state is ContainerState.CREATED:
+            try:
+                self.start()
+            except BaseException:
+                self.remove()
+                raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    # --- programs --------------------------------------------------------------------
+
+    def exec(
+        self,
+        argv: AnyCommand,
+        *,
+        shell: bool = False,
+        input: Any = None,
+        text: bool = True,
+        check: bool = False,
+        timeout: float | timedelta | None = None,
+        max_output: int | None = None,
+        env: Mapping[str, AnyPath] | None = None,
+        cwd: AnyPath | None = None,
+        user: int | str | User | None = None,
+        groups: Iterable[int | str] = (),
+        umask: int = 0o022,
+        stderr: str | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Result[Any]:
+        """
+        Run a program in it to its end, and return what came of it.
+
+        Arguments are as for `run`. After *timeout* the program and everything that it
+        has started is ended; the container goes on.
+
+        Raises:
+            StateError: If it does not run.
+
+            DeadlineExceeded: After *timeout*, with the output so far.
+        """
+        fds = _descriptors(pass_fds)
+        program = self._program(
+            argv, shell, env, cwd, user, groups, umask, stderr, timeout, max_output, fds
+        )
+        io = Io(text=text, pass_fds=fds)
+        result: Result[Any] = drive(self._box.execute(program, io, input))
+        return result.check() if check else result
+
+    def popen(
+        self,
+        argv: AnyCommand,
+        *,
+        shell: bool = False,
+        stdin: bool = False,
+        text: bool = True,
+        tty: tuple[int, int] | bool | None = None,
+        timeout: float | timedelta | None = None,
+        max_output: int | None = None,
+        env: Mapping[str, AnyPath] | None = None,
+        cwd: AnyPath | None = None,
+        user: int | str | User | None = None,
+        groups: Iterable[int | str] = (),
+        umask: int = 0o022,
+        stderr: str | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> "Process[Any]":
+        """
+        Start a program in it, and return when it has been executed.
+
+        Args:
+            stdin: It gets a pipe for its input, which is otherwise empty.
+
+            tty: A terminal of its own: columns and rows, or ``True`` for 80 by 24.
+
+            timeout: Seconds after which the program and everything that it has
+                started is ended, whether anybody looks or not.
+
+            The others are as for `run`.
+        """
+        fds = _descriptors(pass_fds)
+        program = self._program(
+            argv, shell, env, cwd, user, groups, umask, stderr, timeout, max_output,
+            fds, tty,
+        )  # fmt: skip
+        io = Io(text=text, stdin=stdin, pass_fds=fds)
+        process: Process[Any] = drive(self._box.open(program, io))
+        return process
+
+    @staticmethod
+    def _program(
+        argv: AnyCommand,
+        shell: bool,
+        env: Mapping[str, AnyPath] | None,
+        cwd: AnyPath | None,
+        user: int | str | User | None,
+        groups: Iterable[int | str],
+        umask: int,
+        stderr: str | None,
+        timeout: float | timedelta | None,
+        max_output: int | None,
+        fds: tuple[int, ...],
+        tty: tuple[int, int] | bool | None = None,
+    ) -> ProgramSpec:
+        return ProgramSpec(
+            argv=argv_of(argv, shell=shell),
+            env=env,
+            cwd=cwd,
+            user=user,
+            groups=groups,
+            umask=umask,
+            tty=tty,
+            stderr=stderr,
+            timeout=timeout,
+            max_output=max_output,
+            pass_fds=len(fds),
+        )
+
+    # --- files -------------------------------------------------------------------------
+
+    def path(self, path: AnyPath = "/") -> "ContainerPath":
+        """A path in it that can be read and written like a `pathlib.Path`."""
+        found: ContainerPath = self._box.files().path(path)
+        return found
+
+    def put(self, source: Any, target: AnyPath, **options: Any) -> Any:
+        """
+        Copy into it: a file, a directory, bytes, or a mapping of names to bytes.
+
+        See `jailbox.run.files.Files.put` for *options*.
+        """
+        return self._box.files().put(source, target, **options)
+
+    def get(self, path: AnyPath, target: AnyPath | None = None, **options: Any) -> Any:
+        """
+        Copy out of it: to *target* on the host, or as bytes.
+
+        See `jailbox.run.files.Files.get` for *options*.
+        """
+        return self._box.files().get(path, target, **options)
+
+    def changes(self) -> tuple[Change, ...]:
+        """What differs from the image, sorted by path."""
+        changes: tuple[Change, ...] = self._box.changes()
+        return changes
+
+    # --- numbers and words ---------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """What it uses now."""
+        stats: Stats = self._box.stats()
+        return stats
+
+    def logs(self) -> tuple[LogEntry, ...]:
+        """What its main program wrote so far, in pieces with their time."""
+        return tuple(self._box.logs())
+
+    def __repr__(self) -> str:
+        return f"<Container {self.name!r} {self.state or 'removed'}>"
+
+
+def _remove(box: Any) -> None:
+    drive(box.remove())

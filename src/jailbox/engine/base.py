@@ -1,0 +1,157 @@
+"""
+The seam: what the faces ask of wherever containers run.
+
+Values go in, handles come out; whatever waits is a flow. `jailbox.engine.local` is
+this machine. An engine elsewhere needs no change above this file.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from jailbox.engine.doctor import Report
+from jailbox.flow import Flow
+from jailbox.spec.change import Change
+from jailbox.spec.container import ContainerSpec, ContainerState, ProgramSpec
+from jailbox.spec.result import Result
+
+__all__ = ["Box", "Engine", "Io", "LogEntry", "Stats"]
+
+
+@attrs.frozen(kw_only=True)
+class Io:
+    """
+    How a program is connected to its caller.
+
+    Attributes:
+        text: Output is text rather than bytes.
+
+        stdin: It gets a pipe for its input, which is otherwise empty.
+
+        pass_fds: Descriptors of the caller that it gets as 3, 4, ...; borrowed.
+    """
+
+    text: bool = True
+    stdin: bool = False
+    pass_fds: tuple[int, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Stats:
+    """
+    One look at a running container. ``None`` is what nobody counts.
+
+    Attributes:
+        memory: Bytes in use.
+
+        memory_peak: The most so far.
+
+        cpu_time: Seconds of processor time so far.
+
+        processes: Processes and threads now.
+
+        io_read: Bytes read from block devices so far.
+
+        io_written: Bytes written to block devices so far.
+    """
+
+    memory: int | None = None
+    memory_peak: int | None = None
+    cpu_time: float | None = None
+    processes: int | None = None
+    io_read: int | None = None
+    io_written: int | None = None
+
+
+@attrs.frozen
+class LogEntry:
+    """
+    A piece of what the main program wrote.
+
+    Attributes:
+        time: Seconds since the epoch.
+
+        stream: ``stdout``, ``stderr``, or ``truncated`` where the log was full.
+
+        data: The bytes.
+    """
+
+    time: float
+    stream: str
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """The bytes as text."""
+        return self.data.decode("utf-8", "replace")
+
+
+class Box(Protocol):
+    """One container, wherever it is."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def state(self) -> ContainerState | None:
+        """The state it is in now; ``None`` when it is removed."""
+
+    def start(self, timeout: float | None) -> Flow[None]:
+        """Start it."""
+
+    def stop(self, timeout: float | None) -> Flow[None]:
+        """Ask it to end, then end it."""
+
+    def kill(self, number: int) -> Flow[None]:
+        """Send its main program a signal; SIGKILL ends everything."""
+
+    def pause(self, timeout: float | None) -> Flow[None]:
+        """Stop the time of everything in it."""
+
+    def resume(self, timeout: float | None) -> Flow[None]:
+        """Let it go on."""
+
+    def wait(self, timeout: float | None) -> Flow[Result[Any]]:
+        """Wait for its end."""
+
+    def remove(self) -> Flow[None]:
+        """End it and remove everything of it."""
+
+    def execute(self, program: ProgramSpec, io: Io, source: Any) -> Flow[Result[Any]]:
+        """Run a program in it to its end."""
+
+    def open(self, program: ProgramSpec, io: Io) -> Flow[Any]:
+        """Start a program in it; the process."""
+
+    def files(self) -> Any:
+        """Its files."""
+
+    def changes(self) -> tuple[Change, ...]:
+        """What differs from the image."""
+
+    def stats(self) -> Stats:
+        """What it uses now."""
+
+    def logs(self) -> Sequence[LogEntry]:
+        """What its main program wrote so far."""
+
+
+class Engine(Protocol):
+    """A place where containers run."""
+
+    def run(self, spec: ContainerSpec, io: Io, source: Any) -> Flow[Result[Any]]:
+        """Run one program in a container of its own, to its end."""
+
+    def create(self, spec: ContainerSpec) -> Box:
+        """Make a container; nothing is started."""
+
+    def find(self, name: str) -> Box:
+        """Find a container by its name."""
+
+    def boxes(self) -> Sequence[Box]:
+        """Every container there is."""
+
+    def doctor(self) -> Report:
+        """Examine the machine."""

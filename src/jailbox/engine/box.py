@@ -1,0 +1,526 @@
+"""
+A container of this machine: its states, and what they allow.
+
+A container is a writable layer and, while it runs, a jail on top of it. The layer and
+the ids that own it outlast the jail until the container is removed, so that files can
+be looked at, and the container started again.
+"""
+
+import contextlib
+import os
+import socket
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from jailbox.engine.base import Io, LogEntry, Stats
+from jailbox.errors import DeadlineExceeded, EngineError, StateError, Unsupported
+from jailbox.flow import Flow, drive, ready
+from jailbox.linux.cgroup import parse_stats
+from jailbox.linux.fd import Fd
+from jailbox.linux.plan import Program
+from jailbox.run.compile import Compiled
+from jailbox.run.files import Files
+from jailbox.run.process import Process
+from jailbox.run.rootfs import Rootfs
+from jailbox.run.sandbox import Sandbox, Wanted
+from jailbox.run.streams import check_input
+from jailbox.spec.capabilities import capability_mask
+from jailbox.spec.change import Change
+from jailbox.spec.container import ContainerSpec, ContainerState, ProgramSpec
+from jailbox.spec.result import Result
+from jailbox.spec.units import parse_duration
+
+if TYPE_CHECKING:
+    from jailbox.engine.local import LocalEngine
+
+__all__ = ["LocalBox"]
+
+_SIGKILL = 9
+_SIGSTOP = 19
+_SIGCONT = 18
+_FREEZE_PATIENCE = 10.0
+
+_LOG_ENTRY = struct.Struct("<QII")
+_STREAMS = {1: "stdout", 2: "stderr", 3: "truncated"}
+
+# Enough to put a file anywhere and give it to anybody; within the jail's own ids.
+_AGENT_CAPABILITIES = capability_mask(
+    ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID",
+     "CAP_SETUID")
+)  # fmt: skip
+
+CREATED, RUNNING = ContainerState.CREATED, ContainerState.RUNNING
+PAUSED, STOPPED = ContainerState.PAUSED, ContainerState.STOPPED
+
+
+class LocalBox:
+    """One container."""
+
+    def __init__(self, engine: "LocalEngine", spec: ContainerSpec) -> None:
+        if spec.detach:
+            raise Unsupported(
+                "detached containers yet",
+                hint="Keep the program alive that owns the container.",
+            )
+        self._engine = engine
+        self._spec = spec
+        self._owner = os.getpid()
+        self._lock = threading.RLock()
+        self._state: ContainerState | None = CREATED
+        self._rootfs: Rootfs | None = None
+        self._compiled: Compiled | None = None
+        self._sandbox: Sandbox | None = None
+        self._main: Process[Any] | None = None
+        self._layer: Fd | None = None
+        self._log: Fd | None = None
+        self._number: int | None = None
+        self._result: Result[Any] | None = None
+
+    # --- what is known -----------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        assert self._spec.name is not None  # noqa: S101  # the engine gave one
+        return self._spec.name
+
+    @property
+    def spec(self) -> ContainerSpec:
+        """What was wanted."""
+        return self._spec
+
+    @property
+    def hostname(self) -> str:
+        """Its host name: as wanted, or its name as far as that can be one."""
+        if self._spec.hostname is not None:
+            return self._spec.hostname
+        return self.name.replace("_", "-").strip("-.")[:63].strip("-.")
+
+    @property
+    def state(self) -> ContainerState | None:
+        """The state it is in now; ``None`` when it is removed."""
+        with self._lock:
+            self._look()
+            return self._state
+
+    def _look(self) -> None:
+        """Notice that it has ended by itself."""
+        channel = None if self._sandbox is None else self._sandbox.channel
+        if self._state in {RUNNING, PAUSED} and channel is not None:
+            channel.update()
+            if channel.over:
+                self._state = STOPPED
+
+    def _demand(self, action: str, *states: ContainerState) -> None:
+        """
+        Refuse what its state does not allow.
+
+        Raises:
+            StateError: If it is in none of *states*.
+        """
+        state = self.state
+        if state not in states:
+            raise StateError(
+                self.name,
+                "removed" if state is None else state,
+                action,
+                [str(s) for s in states],
+            )
+
+    def _running(self) -> Sandbox:
+        assert self._sandbox is not None  # noqa: S101  # the state says so
+        return self._sandbox
+
+    # --- life ----------------------------------------------------------------------
+
+    def start(self, timeout: float | None = None) -> Flow[None]:
+        """Start it; with a command, until that has been executed."""
+        with self._lock:
+            self._demand("start", CREATED, STOPPED)
+            self._drop_jail()
+            sandbox = self._new_sandbox(self._spec)
+            self._sandbox = sandbox
+            self._result = None
+            main = self._main_program()
+            try:
+                log = self._new_log() if main is not None else None
+                wanted = Wanted(log=log, max_output=0)
+                self._main = sandbox.start(main, wanted, self._layer_fd())
+                deadline = None if timeout is None else time.monotonic() + timeout
+                yield from self._complete(sandbox, deadline, timeout)
+            except BaseException:
+                sandbox.kill()
+                self._drop_jail()
+                raise
+            self._state = RUNNING
+
+    def _complete(
+        self, sandbox: Sandbox, deadline: float | None, timeout: float | None
+    ) -> Flow[None]:
+        layer = yield from sandbox.await_ready()
+        if layer is not None:
+            if self._layer is None:
+                self._layer = Fd(layer)
+            else:
+                os.close(layer)
+        if self._main is not None:
+            yield from self._main.begin()
+        if deadline is not None and time.monotonic() > deadline:
+            raise DeadlineExceeded(f"start of {self.name}", timeout or 0.0)
+
+    def _main_program(self) -> Program | None:
+        spec = self._spec.program()
+        if spec is None:
+            return None
+        assert self._rootfs is not None  # noqa: S101  # _new_sandbox() set both
+        assert self._compiled is not None  # noqa: S101
+        limit = self._spec.limits.output
+        return self._engine.compile_program(
+            spec,
+            self._spec,
+            self._rootfs,
+            self._compiled,
+            hostname=self.hostname,
+            log_limit=self._spec.max_output if limit is None else limit,
+        )
+
+    def _new_sandbox(self, spec: ContainerSpec) -> Sandbox:
+        engine = self._engine
+        rootfs = engine.rootfs(spec)
+        compiled = engine.compile(
+            spec, rootfs, keep_layer=True, reuse=self._layer is not None
+        )
+        plan = attrs.evolve(compiled.plan, hostname=self.hostname)
+        compiled = attrs.evolve(compiled, plan=plan)
+        self._rootfs, self._compiled = rootfs, compiled
+        sandbox = Sandbox(
+            engine.keeper(),
+            compiled,
+            engine.new_name("box"),
+            spec.limits,
+            number=self._number,
+        )
+        # The same number finds the same ids again, which own the layer.
+        self._number = sandbox.number
+        return sandbox
+
+    def _layer_fd(self) -> int | None:
+        return None if self._layer is None else self._layer.fileno()
+
+    def _new_log(self) -> int:
+        """A file without a name: on disk, for a log may be long."""
+        if self._log is not None:
+            self._log.close()
+        with tempfile.TemporaryFile(prefix="jailbox-log-") as file:
+            path = f"/proc/self/fd/{file.fileno()}"
+            # Opened to append: whoever holds it can add, and nothing else.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+            self._log = Fd(os.dup(file.fileno()))
+            self._log_end = Fd(os.open(path, flags))
+        return self._log_end.fileno()
+
+    def _drop_jail(self) -> None:
+        """Forget a jail that has ended."""
+        if self._main is not None:
+            self._main.close()
+            self._main = None
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
+
+    def stop(self, timeout: float | None = None) -> Flow[None]:
+        """Ask it to end with its stop signal, give it time, then end it."""
+        with self._lock:
+            self._demand("stop", RUNNING, PAUSED, STOPPED, CREATED)
+            if self._state in {STOPPED, CREATED}:
+                return
+            sandbox = self._running()
+            if self._state is PAUSED:
+                yield from self._thaw()
+            grace = self._spec.stop_timeout if timeout is None else timeout
+            if self._main is not None and sandbox.channel is not None and grace > 0:
+                sandbox.channel.signal(self._spec.stop_signal)
+                deadline = time.monotonic() + grace
+                if (yield from sandbox.await_end(deadline)):
+                    self._ended()
+                    return
+            yield from self._end()
+
+    def _end(self) -> Flow[None]:
+        sandbox = self._running()
+        sandbox.kill()
+        if not (yield from sandbox.await_end(time.monotonic() + 10)):
+            raise EngineError(f"container {self.name} was killed and did not end")
+        self._ended()
+
+    def _ended(self) -> None:
+        self._state = STOPPED
+        if self._main is not None and self._result is None:
+            drive(self._main.finish(10))
+            self._result = self._main.result()
+
+    def kill(self, number: int = _SIGKILL) -> Flow[None]:
+        """Send its main program a signal; SIGKILL ends everything."""
+        with self._lock:
+            self._demand("kill", RUNNING, PAUSED)
+            sandbox = self._running()
+            if number == _SIGKILL or sandbox.channel is None:
+                yield from self._end()
+            else:
+                sandbox.channel.signal(number, tree=self._main is None)
+
+    def pause(self, timeout: float | None = None) -> Flow[None]:
+        """Stop the time of everything in it."""
+        with self._lock:
+            self._demand("pause", RUNNING)
+            yield from self._freeze(timeout)
+            self._state = PAUSED
+
+    def resume(self, timeout: float | None = None) -> Flow[None]:
+        """Let everything in it go on."""
+        with self._lock:
+            self._demand("resume", PAUSED)
+            yield from self._thaw()
+            self._state = RUNNING
+
+    def _freeze(self, timeout: float | None) -> Flow[None]:
+        sandbox = self._running()
+        freezer = sandbox.compiled.cgroups.freezer
+        if freezer is None:
+            assert sandbox.channel is not None  # noqa: S101  # it runs
+            sandbox.channel.signal(_SIGSTOP, tree=True)
+            return
+        patience = _FREEZE_PATIENCE if timeout is None else timeout
+        deadline = time.monotonic() + patience
+        _write(sandbox.path_of(freezer.path), freezer.freeze)
+        while not _has_line(sandbox.path_of(freezer.state), freezer.frozen):
+            if time.monotonic() > deadline:
+                yield from self._thaw()
+                raise DeadlineExceeded(f"pause of {self.name}", patience)
+            yield from ready(deadline=time.monotonic() + 0.001)
+
+    def _thaw(self) -> Flow[None]:
+        sandbox = self._running()
+        freezer = sandbox.compiled.cgroups.freezer
+        if freezer is None:
+            assert sandbox.channel is not None  # noqa: S101  # it runs
+            sandbox.channel.signal(_SIGCONT, tree=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                _write(sandbox.path_of(freezer.path), freezer.thaw)
+        return
+        yield  # a flow, like its neighbors
+
+    def wait(self, timeout: float | None = None) -> Flow[Result[Any]]:
+        """Wait for the end of its main program."""
+        self._demand("wait", RUNNING, PAUSED, STOPPED)
+        deadline = None
+        if timeout is not None:
+            deadline = time.monotonic() + parse_duration(timeout, "timeout")
+        sandbox = self._running()
+        if not (yield from sandbox.await_end(deadline)):
+            raise DeadlineExceeded(
+                f"wait for {self.name}",
+                timeout or 0.0,
+                hint="The container goes on; stop() or kill() ends it.",
+            )
+        with self._lock:
+            self._look()
+            self._ended()
+            if self._result is None:
+                raise EngineError(f"container {self.name} has no main program")
+            return self._result
+
+    def remove(self) -> Flow[None]:
+        """End it and remove everything of it. Idempotent."""
+        with self._lock:
+            if self._state is None or os.getpid() != self._owner:
+                return
+            self._look()
+            if self._state in {RUNNING, PAUSED}:
+                yield from self._end()
+            if self._sandbox is not None:
+                self._sandbox.release()
+            self._drop_jail()
+            for fd in (self._layer, self._log):
+                if fd is not None:
+                    fd.close()
+            self._layer = self._log = None
+            self._state = None
+        self._engine.forget(self.name)
+
+    # --- programs --------------------------------------------------------------------
+
+    def _start_program(self, spec: ProgramSpec, io: Io) -> Process[Any]:
+        self._demand("execute in it", RUNNING)
+        spec.check()
+        assert self._rootfs is not None  # noqa: S101  # it runs
+        assert self._compiled is not None  # noqa: S101
+        program = self._engine.compile_program(
+            spec, self._spec, self._rootfs, self._compiled, hostname=self.hostname
+        )
+        wanted = Wanted(
+            stdin=io.stdin,
+            merge=spec.stderr == "stdout",
+            text=io.text,
+            pass_fds=io.pass_fds,
+            max_output=spec.max_output,
+            timeout=spec.timeout,
+        )
+        return self._running().execute(program, wanted)
+
+    def execute(
+        self, program: ProgramSpec, io: Io, source: Any = None
+    ) -> Flow[Result[Any]]:
+        """Run a program in it to its end."""
+        if source is not None:
+            check_input(source)
+            io = attrs.evolve(io, stdin=True)
+        process = self._start_program(program, io)
+        try:
+            return (yield from process.communication(source))
+        finally:
+            process.close()
+
+    def open(self, program: ProgramSpec, io: Io) -> Flow[Process[Any]]:
+        """Start a program in it, until it has been executed."""
+        process = self._start_program(program, io)
+        try:
+            yield from process.begin()
+        except BaseException:
+            process.close()
+            raise
+        return process
+
+    # --- files -------------------------------------------------------------------------
+
+    def files(self) -> Files:
+        """Its files, whether it runs or not."""
+        return Files(self)
+
+    @contextlib.contextmanager
+    def connect(self, overlay: int = -1) -> Iterator[socket.socket]:
+        """
+        Open a conversation with a file agent inside.
+
+        A container that does not run gets a jail for as long as this lasts, in which
+        nothing runs but the agent.
+
+        Args:
+            overlay: Which of its layers the agent may compare, as `layers` numbers
+                them.
+        """
+        with self._lock:
+            self._demand("reach the files of", CREATED, RUNNING, STOPPED)
+            running = self._state is RUNNING
+            sandbox = self._running() if running else self._visit()
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                sandbox.request(self._agent(overlay), (theirs.fileno(),))
+            yield ours
+        finally:
+            ours.close()
+            if not running:
+                sandbox.kill()
+                drive(sandbox.await_end(time.monotonic() + 10))
+                sandbox.close()
+
+    def _visit(self) -> Sandbox:
+        """Start a jail on our layer for the sake of its files."""
+        spec = attrs.evolve(self._spec, command=None)
+        sandbox = self._new_sandbox(spec)
+        try:
+            sandbox.start(None, Wanted(), self._layer_fd())
+            drive(self._complete_visit(sandbox))
+        except BaseException:
+            sandbox.kill()
+            sandbox.close()
+            raise
+        return sandbox
+
+    def _complete_visit(self, sandbox: Sandbox) -> Flow[None]:
+        layer = yield from sandbox.await_ready()
+        if layer is not None and self._layer is None:
+            self._layer = Fd(layer)
+        elif layer is not None:
+            os.close(layer)
+
+    def _agent(self, overlay: int) -> Program:
+        assert self._compiled is not None  # noqa: S101  # a jail is there
+        security = self._compiled.security
+        return Program(
+            agent=True,
+            groups=None if security.one_id else (),
+            bounding=security.capabilities | _AGENT_CAPABILITIES,
+            permitted=_AGENT_CAPABILITIES,
+            no_new_privs=True,
+            overlay=overlay,
+        )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Where its writable layers are seen, in the order of their numbers."""
+        rootfs = self._rootfs or self._engine.rootfs(self._spec)
+        return ("/", *(overlay.target for overlay in rootfs.overlays))
+
+    def changes(self) -> tuple[Change, ...]:
+        """What differs from the image."""
+        return self.files().changes()
+
+    # --- numbers and words ---------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """What it uses now."""
+        self._demand("look at the use of", RUNNING, PAUSED)
+        sandbox = self._running()
+        found = parse_stats(sandbox.read_files(dict(sandbox.compiled.cgroups.live)))
+        return Stats(
+            memory=found.memory,
+            memory_peak=found.memory_peak,
+            cpu_time=found.cpu_time,
+            processes=found.processes,
+            io_read=found.io_read,
+            io_written=found.io_written,
+        )
+
+    def logs(self) -> Sequence[LogEntry]:
+        """What its main program wrote so far."""
+        with self._lock:
+            if self._log is None:
+                return ()
+            fd = self._log.fileno()
+            data = os.pread(fd, os.fstat(fd).st_size, 0)
+        return tuple(_entries(data))
+
+
+def _entries(data: bytes) -> Iterator[LogEntry]:
+    at = 0
+    while at + _LOG_ENTRY.size <= len(data):
+        moment, stream, size = _LOG_ENTRY.unpack_from(data, at)
+        at += _LOG_ENTRY.size
+        if at + size > len(data):
+            return  # it is just being written
+        yield LogEntry(moment / 1e9, _STREAMS.get(stream, "stdout"), data[at : at + size])
+        at += size
+
+
+def _write(path: str, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+def _has_line(path: str, line: str) -> bool:
+    with open(path, encoding="ascii") as file:
+        return line in file.read().splitlines()
+
+

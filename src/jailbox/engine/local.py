@@ -1,0 +1,319 @@
+"""
+This machine as an engine: one keeper for the process, plans kept for equal specs.
+"""
+
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from jailbox.engine.base import Io
+from jailbox.engine.box import LocalBox
+from jailbox.engine.doctor import Report, Trial, doctor
+from jailbox.errors import JailboxError, LaunchError, NotFound, SpecError
+from jailbox.flow import Flow, drive
+from jailbox.linux.cgroup.plan import keeper_dirs
+from jailbox.linux.facts import HostFacts, read_facts
+from jailbox.linux.keeper import Keeper, KeeperConfig
+from jailbox.linux.plan import Group, LaunchPlan, Program
+from jailbox.linux.probe import landlock_abi
+from jailbox.linux.record import Descriptors, encode_start
+from jailbox.linux.state import run_directory
+from jailbox.run.compile import Compiled, compile_container, compile_program
+from jailbox.run.host import host_rootfs
+from jailbox.run.images import directory_rootfs
+from jailbox.run.rootfs import Rootfs
+from jailbox.run.sandbox import Sandbox, Wanted
+from jailbox.run.streams import check_input
+from jailbox.run.users import identify
+from jailbox.spec.container import ContainerSpec, ProgramSpec
+from jailbox.spec.image import Directory, Host
+from jailbox.spec.result import Result
+from jailbox.spec.security import DEFAULT_MASKED_PATHS
+
+__all__ = ["LocalEngine"]
+
+T = TypeVar("T")
+
+_KEPT = 256
+"""How many plans and records are kept; one is some 6 KiB."""
+
+_HOSTNAME = "jailbox"
+"""The host name of a jail that nobody named, so that its plan is like the others'."""
+
+
+class _Recent(OrderedDict[Hashable, Any]):
+    """What was made lately, by what it was made from."""
+
+    def of(self, key: Hashable, make: Callable[[], T]) -> T:
+        found: T | None = self.get(key)
+        if found is None:
+            # Two threads may make the same; values are equal and the last one stays.
+            found = make()
+            self[key] = found
+            if len(self) > _KEPT:
+                self.popitem(last=False)
+        return found
+
+
+@attrs.frozen
+class _Prepared:
+    """A run, ready but for the name of its jail."""
+
+    compiled: Compiled
+    program: Program
+
+
+class LocalEngine:
+    """
+    Containers on this machine.
+
+    Thread-safe. Belongs to the process that made it; `jailbox.engine.choose` gives a
+    forked child another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._keeper: Keeper | None = None
+        self._facts: HostFacts | None = None
+        self._recent = _Recent()
+        self._boxes: weakref.WeakValueDictionary[str, LocalBox] = (
+            weakref.WeakValueDictionary()
+        )
+        self._serial = 0
+
+    # --- what there is ---------------------------------------------------------
+
+    @property
+    def facts(self) -> HostFacts:
+        """This machine, read once."""
+        if self._facts is None:
+            self._facts = read_facts(DEFAULT_MASKED_PATHS, landlock_abi)
+        return self._facts
+
+    def keeper(self) -> Keeper:
+        """The living keeper, started on first use."""
+        keeper = self._keeper
+        if keeper is not None and keeper.alive:
+            return keeper
+        with self._lock:
+            keeper = self._keeper
+            if keeper is None or not keeper.alive:
+                if keeper is not None:
+                    keeper.close()
+                    self._recent.clear()
+                layout = self.facts.cgroups
+                groups = tuple(
+                    Group(
+                        path=directory.path.replace("/KEEPER", "/{keeper}"),
+                        settings=directory.writes,
+                        shared=True,
+                    )
+                    for directory in keeper_dirs(layout, "KEEPER")
+                )
+                keeper = Keeper(KeeperConfig(facts=self.facts, groups=groups))
+                self._keeper = keeper
+            return keeper
+
+    def close(self) -> None:
+        """End the keeper and with it every container of this process."""
+        with self._lock:
+            keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.close()
+
+    def new_name(self, prefix: str) -> str:
+        """Make a name for control groups that no other jail of this keeper has."""
+        with self._lock:
+            self._serial += 1
+            return f"{prefix}-{self._serial}"
+
+    # --- deciding ----------------------------------------------------------------
+
+    def rootfs(self, spec: ContainerSpec) -> Rootfs:
+        """Find what the root file system is put together from."""
+        match spec.image:
+            case Host():
+                private = spec.network.private
+                return self._recent.of(
+                    ("host", private), lambda: host_rootfs(network=not private)
+                )
+            case Directory(path):
+                return directory_rootfs(path)
+        raise SpecError(
+            "image",
+            "is no image",
+            value=spec.image,
+            accepted="Image.host(), Image.from_dir(path)",
+        )
+
+    def compile(
+        self,
+        spec: ContainerSpec,
+        rootfs: Rootfs,
+        *,
+        keep_layer: bool = False,
+        reuse: bool = False,
+    ) -> Compiled:
+        """Decide everything about a container but its programs."""
+        keeper = self.keeper()
+        prepared = None
+        if rootfs.prepared is not None:
+            layer = rootfs.prepared
+            prepared = keeper.prepare(layer.key, lambda: layer)
+        return compile_container(
+            spec,
+            self.facts,
+            rootfs,
+            keeper=keeper.name,
+            prepared=prepared,
+            keep_layer=keep_layer,
+            reuse=reuse,
+        )
+
+    def compile_program(
+        self,
+        program: ProgramSpec,
+        spec: ContainerSpec,
+        rootfs: Rootfs,
+        compiled: Compiled,
+        *,
+        hostname: str,
+        log_limit: int | None = None,
+    ) -> Program:
+        """Decide everything about one program."""
+        user = program.user or spec.user or rootfs.config.user
+        groups = program.groups or spec.groups
+        identity = identify(user, groups, rootfs.passwd, rootfs.group)
+        return compile_program(
+            program,
+            spec,
+            rootfs,
+            compiled.security,
+            identity,
+            hostname=hostname,
+            log_limit=log_limit,
+        )
+
+    def record(self, plan: LaunchPlan, fds: Descriptors) -> bytearray:
+        """Encode a plan; equal ones are encoded once."""
+        return bytearray(self._recent.of((plan, fds), lambda: encode_start(plan, fds)))
+
+    def _prepare_run(self, spec: ContainerSpec) -> _Prepared:
+        spec.check()
+        program = spec.program()
+        if program is None:
+            raise SpecError("argv", "is missing", accepted="['program', ...]")
+        rootfs = self.rootfs(spec)
+        compiled = self.compile(spec, rootfs)
+        hostname = spec.hostname or _HOSTNAME
+        compiled = attrs.evolve(
+            compiled, plan=attrs.evolve(compiled.plan, hostname=hostname)
+        )
+        main = self.compile_program(
+            program, spec, rootfs, compiled, hostname=hostname
+        )
+        return _Prepared(compiled, main)
+
+    # --- doing -------------------------------------------------------------------
+
+    def run(
+        self,
+        spec: ContainerSpec,
+        io: Io,
+        source: Any = None,
+        timeout: float | None = None,
+    ) -> Flow[Result[Any]]:
+        """Run one program in a container of its own, to its end."""
+        if source is not None:
+            check_input(source)
+        keeper = self.keeper()
+        if isinstance(spec.image, Directory):
+            ready = self._prepare_run(spec)  # its files may have changed
+        else:
+            ready = self._recent.of(
+                (spec, keeper.name), lambda: self._prepare_run(spec)
+            )
+        sandbox = Sandbox(
+            keeper,
+            ready.compiled,
+            self.new_name("run"),
+            spec.limits,
+            records=self.record,
+        )
+        wanted = Wanted(
+            stdin=source is not None,
+            merge=spec.stderr == "stdout",
+            text=io.text,
+            pass_fds=io.pass_fds,
+            max_output=spec.max_output,
+            timeout=timeout,
+        )
+        process: Any = sandbox.start(ready.program, wanted)
+        try:
+            return (yield from process.communication(source))
+        finally:
+            process.close()
+            sandbox.close()
+
+    def create(self, spec: ContainerSpec) -> LocalBox:
+        """Make a container; nothing is started."""
+        spec.check()
+        with self._lock:
+            self._serial += 1
+            name = spec.name or f"jail-{os.getpid()}-{self._serial}"
+            if name in self._boxes:
+                raise SpecError(
+                    "name",
+                    "is taken by another container of this process",
+                    value=name,
+                    accepted="another name, or none",
+                )
+            box = LocalBox(self, attrs.evolve(spec, name=name))
+            self._boxes[name] = box
+        return box
+
+    def forget(self, name: str) -> None:
+        """A container is removed: its name is free."""
+        with self._lock:
+            self._boxes.pop(name, None)
+
+    def find(self, name: str) -> LocalBox:
+        """Find a container by its name."""
+        with self._lock:
+            box = self._boxes.get(name)
+        if box is None:
+            raise NotFound("container", name, where="this process")
+        return box
+
+    def boxes(self) -> Sequence[LocalBox]:
+        """Every container of this process."""
+        with self._lock:
+            return tuple(self._boxes.values())
+
+    def doctor(self) -> Report:
+        """Examine the machine, and start one real jail."""
+        return doctor(
+            run_dir=run_directory(), landlock_abi=landlock_abi, trial=self._trial
+        )
+
+    def _trial(self) -> Trial:
+        began = time.monotonic()
+        spec = ContainerSpec(image=Host(), command=("true",))
+        try:
+            result = drive(self.run(spec, Io()))
+        except LaunchError as error:
+            return Trial(
+                started=False,
+                step=error.step,
+                errno=error.errno or 0,
+                detail=error.detail or "",
+            )
+        except (JailboxError, OSError) as error:
+            return Trial(started=False, message=str(error))
+        return Trial(started=result.ok, seconds=time.monotonic() - began)

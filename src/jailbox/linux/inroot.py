@@ -1,0 +1,46 @@
+"""
+Small files of a root file system that is not ours: read with bounds, inside of it.
+
+A path is resolved as if the root were ``/``, whatever its links say. What is not a
+regular file, or is too large, is refused, so that a FIFO, a device or a gigabyte in
+place of ``/etc/passwd`` does no harm.
+"""
+
+import errno
+import os
+import stat
+
+from jailbox._native import ffi, lib
+from jailbox.errors import ContentError
+
+__all__ = ["read_in_root"]
+
+_LIMIT = 10 << 20
+"""Bytes: containerd's bound for the same files."""
+
+
+def read_in_root(root: str, path: str) -> bytes | None:
+    """
+    Read the file *path* of the directory *root*; ``None`` if there is none.
+
+    Raises:
+        ContentError: If it is no regular file, or larger than 10 MiB.
+    """
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Not to be held up by a FIFO, nor to make a terminal ours.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        fd = lib.jb_open_in_root(top, ffi.from_buffer(path.encode() + b"\0"), flags)
+    finally:
+        os.close(top)
+    if fd in {-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP}:
+        return None
+    if fd < 0:
+        raise ContentError(f"cannot read {path} of the image: {os.strerror(-fd)}")
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ContentError(f"{path} of the image is no regular file")
+        data = file.read(_LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise ContentError(f"{path} of the image is larger than {_LIMIT} bytes")
+    return data

@@ -1,0 +1,422 @@
+"""
+Plans and requests as the bytes that the helper reads.
+
+The other side of this file is ``_native/jailbox.h``: a fixed part, then whatever has
+no fixed size, named by spans from the start of the record. Pure; a test compares each
+format with what the C compiler says.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from jailbox.linux.plan import (
+    Attach,
+    Dir,
+    Enter,
+    File,
+    Fs,
+    Group,
+    LaunchPlan,
+    Link,
+    Mask,
+    Namespaces,
+    Node,
+    Op,
+    Open,
+    Overlay,
+    Prepared,
+    Program,
+    ReadOnly,
+    Root,
+    Sysctl,
+    Take,
+    Tree,
+)
+
+__all__ = [
+    "CONFIGURE",
+    "EXEC",
+    "EXITED",
+    "GONE",
+    "GROUP",
+    "KILL",
+    "LARGE",
+    "OP",
+    "PREPARE",
+    "PROGRAM",
+    "READY",
+    "REPORT",
+    "SIGNAL",
+    "START",
+    "STARTED",
+    "Descriptors",
+    "encode_configure",
+    "encode_exec",
+    "encode_prepare",
+    "encode_start",
+    "stamp_start",
+]
+
+SPAN = struct.Struct("<II")
+PROGRAM = struct.Struct("<4I 8I 2I 2I 3Q 8I 8i Q 2H i i I Q")
+START = struct.Struct("<II Q 64s II Q ii 10I QQ iI 4I Q 4I")
+OP = struct.Struct("<II ii 4I QQ 4I")
+GROUP = struct.Struct("<4I II")
+SETTING = struct.Struct("<4I")
+COLLECT = struct.Struct("<II 2I")
+RLIMIT = struct.Struct("<II QQ")
+EXEC = struct.Struct("<4I")
+CONFIGURE = struct.Struct("<8I 14I")
+PREPARE = struct.Struct("<III i 2I")
+KILL = struct.Struct("<II Q")
+SIGNAL = struct.Struct("<I i I I")
+LARGE = struct.Struct("<II")
+REPORT = struct.Struct("<I iii 256s")
+READY = struct.Struct("<4I")
+STARTED = struct.Struct("<I i")
+EXITED = struct.Struct("<I i i I 4Q")
+GONE = struct.Struct("<I i 3Q i I 16I")
+
+MESSAGE_CONFIGURE, MESSAGE_START, MESSAGE_KILL, MESSAGE_EXEC = 1, 2, 3, 4
+MESSAGE_SIGNAL, MESSAGE_LARGE, MESSAGE_PREPARE = 5, 6, 7
+MESSAGE_REPORT, MESSAGE_READY, MESSAGE_STARTED = 16, 17, 18
+MESSAGE_EXITED, MESSAGE_GONE = 19, 20
+
+_ID, _NAME = 8, 16  # where stamp_start() writes
+_NAME_SIZE = 64
+
+_USERNS, _LAYER, _KEYRING = 1, 4, 8
+_INTO, _TASKS, _SHARED = 1, 2, 4
+_TTY, _AGENT, _NO_NEW_PRIVS, _KEEP_GROUPS, _MAKE_CWD, _LOG = 1, 2, 4, 8, 16, 32
+_RECURSIVE, _IDMAP, _MAKE_DIR, _MAKE_FILE, _STRICT, _OPTIONAL = 1, 2, 4, 8, 16, 32
+_USERXATTR, _VOLATILE, _REUSE, _PREPARED = 64, 128, 512, 1024
+
+_MAKE = {
+    "": 0, "dir": _MAKE_DIR, "file": _MAKE_FILE, "source": _MAKE_DIR | _MAKE_FILE,
+}  # fmt: skip
+
+_KINDS: dict[type, int] = {
+    Fs: 1, Tree: 2, Overlay: 3, Enter: 4, Root: 5, Attach: 6, Dir: 7, Link: 8,
+    Node: 9, File: 10, Mask: 11, ReadOnly: 12, Sysctl: 13, Namespaces: 14, Open: 15,
+    Take: 16,
+}  # fmt: skip
+
+Span = tuple[int, int]
+_NOTHING: Span = (0, 0)
+
+
+@attrs.frozen(kw_only=True)
+class Descriptors:
+    """
+    Which descriptor of a message is what, by its index; ``None`` where there is none.
+
+    Attributes:
+        channel: The other side of the conversation about the program.
+
+        stdin: Standard input; ``None`` is the jail's null device.
+
+        stdout: Standard output.
+
+        stderr: Standard error.
+
+        passed: The first of *pass_count* further ones.
+
+        pass_count: How many of them.
+
+        log: The log of the main program.
+
+        layer: The writable layer kept from an earlier start.
+
+        sources: The first of the host's trees.
+    """
+
+    channel: int = 0
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
+    passed: int = 0
+    pass_count: int = 0
+    log: int | None = None
+    layer: int | None = None
+    sources: int = 0
+
+
+class _Heap:
+    """What stands behind the fixed part of a record."""
+
+    def __init__(self, fixed: int) -> None:
+        self._start = fixed
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def data(self, content: bytes) -> Span:
+        """Place bytes, aligned for any array; empty ones take no place."""
+        if not content:
+            return _NOTHING
+        offset = self._start + self._size
+        # Aligned, and with a NUL behind it that the span does not count.
+        padded = content + b"\0" * (8 - len(content) % 8)
+        self._parts.append(padded)
+        self._size += len(padded)
+        return offset, len(content)
+
+    def text(self, content: str) -> Span:
+        """Place a string, as the file system spells it."""
+        return self.data(content.encode("utf-8", "surrogateescape"))
+
+    def strings(self, items: Iterable[str]) -> Span:
+        """Place strings one behind the other, each with its NUL."""
+        joined = "".join(f"{item}\0" for item in items)
+        return self.text(joined)
+
+    def bytes(self) -> bytes:
+        """Everything that was placed."""
+        return b"".join(self._parts)
+
+
+def _index(index: int | None) -> int:
+    return -1 if index is None else index
+
+
+def _nanoseconds(seconds: float | None) -> int:
+    # Zero means "none", so the shortest deadline is one nanosecond.
+    return 0 if seconds is None else max(1, round(seconds * 1e9))
+
+
+def _program(heap: _Heap, program: Program | None, fds: Descriptors) -> bytes:
+    if program is None:
+        program = _NO_PROGRAM
+    flags = (
+        _TTY * (program.tty is not None)
+        | _AGENT * program.agent
+        | _NO_NEW_PRIVS * program.no_new_privs
+        | _KEEP_GROUPS * (program.groups is None)
+        | _MAKE_CWD * program.make_cwd
+        | _LOG * (program.log_limit is not None and fds.log is not None)
+    )
+    columns, rows = program.tty or (0, 0)
+    rlimits = b"".join(RLIMIT.pack(n, 0, soft, hard) for n, soft, hard in program.rlimits)
+    groups = struct.pack(f"<{len(program.groups or ())}I", *(program.groups or ()))
+    return PROGRAM.pack(
+        flags,
+        len(program.argv),
+        len(program.env),
+        program.umask,
+        *heap.strings(program.argv),
+        *heap.strings(program.env),
+        *heap.text(program.path),
+        *heap.text(program.cwd),
+        program.uid,
+        program.gid,
+        *heap.data(groups),
+        program.bounding,
+        program.permitted,
+        0,
+        *heap.data(rlimits),
+        *heap.data(program.seccomp),
+        *heap.data(program.landlock),
+        *heap.data(program.affinity),
+        fds.channel,
+        _index(fds.stdin),
+        _index(fds.stdout),
+        _index(fds.stderr),
+        fds.passed,
+        fds.pass_count,
+        0,
+        0,
+        _nanoseconds(program.timeout),
+        rows,
+        columns,
+        program.overlay,
+        _index(fds.log),
+        0,
+        program.log_limit or 0,
+    )
+
+
+_NO_PROGRAM = Program(no_new_privs=False)
+
+
+def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes:
+    flags = source = mode = attr = number = 0
+    slot = -1
+    path: Span = _NOTHING
+    data: Span = _NOTHING
+    match op:
+        case Fs(slot, kind, options, attr):
+            path, data = heap.text(kind), heap.strings(options)
+        case Tree(slot, origin, attr, recursive, idmap):
+            flags = _RECURSIVE * recursive | _IDMAP * idmap
+            if isinstance(origin, int):
+                flags |= _PREPARED
+                source = origin
+            else:
+                source = fds.sources + sources[id(op)]
+        case Overlay(slot, lowers, source, name, userxattr, volatile, reuse, mode, attr):
+            flags = _USERXATTR * userxattr | _VOLATILE * volatile | _REUSE * reuse
+            path = heap.text(name)
+            data = heap.data(struct.pack(f"<{len(lowers)}I", *lowers))
+        case Take(slot):
+            source = _index(fds.layer)
+        case Namespaces() | Enter():
+            pass
+        case Root(slot):
+            pass
+        case Attach(source, target, make, strict):
+            flags = _MAKE[make]
+            flags |= _STRICT * strict
+            path = heap.text(target)
+        case Dir(slot, target, mode, exist_ok):
+            flags = _OPTIONAL * exist_ok
+            path = heap.text(target)
+        case Link(slot, target, content):
+            path, data = heap.text(target), heap.text(content)
+        case Node(slot, target, major, minor, mode):
+            mode |= 0o020000
+            number = (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
+            path = heap.text(target)
+        case File(slot, target, body, mode):
+            path, data = heap.text(target), heap.data(body)
+        case Open(slot, target):
+            path = heap.text(target)
+        case Mask(target, source, number):
+            path = heap.text(target)
+        case ReadOnly(target, attr):
+            path = heap.text(target)
+        case Sysctl(slot, target, value, optional):
+            flags = _OPTIONAL * optional
+            path, data = heap.text("sys/" + target), heap.text(value)
+    return OP.pack(
+        _KINDS[type(op)], flags, slot, source, mode, 0, 0, 0, attr, number, *path, *data
+    )
+
+
+def _ops(heap: _Heap, ops: Sequence[Op], fds: Descriptors) -> Span:
+    sources: dict[int, int] = {}
+    for op in ops:
+        if isinstance(op, Tree) and isinstance(op.source, str):
+            sources[id(op)] = len(sources)
+    return heap.data(b"".join([_op(heap, op, fds, sources) for op in ops]))
+
+
+def _groups(heap: _Heap, groups: Sequence[Group]) -> Span:
+    packed = []
+    for group in groups:
+        settings = [
+            SETTING.pack(*heap.text(name), *heap.text(value))
+            for name, value in group.settings
+        ]
+        flags = {"into": _INTO, "tasks": _TASKS}.get(group.join, 0)
+        flags |= _SHARED * group.shared
+        packed.append(
+            GROUP.pack(*heap.text(group.path), *heap.data(b"".join(settings)), flags, 0)
+        )
+    return heap.data(b"".join(packed))
+
+
+def encode_start(
+    plan: LaunchPlan, fds: Descriptors, fault: tuple[int, int] = (0, 0)
+) -> bytearray:
+    """
+    Encode a START; `stamp_start` then says which jail it is.
+
+    Args:
+        plan: What to start.
+
+        fds: Which descriptors will go with it.
+
+        fault: In test builds: (step, errno) that is to be refused.
+    """
+    heap = _Heap(START.size + PROGRAM.size)
+    program = _program(heap, plan.program, fds)
+    groups = _groups(heap, plan.groups)
+    collect = heap.data(
+        b"".join(COLLECT.pack(c.group, 0, *heap.text(c.file)) for c in plan.collect)
+    )
+    ops = _ops(heap, plan.ops, fds)
+    hostname = heap.text(plan.hostname)
+    cpu_file, cpu_key = heap.text(plan.cpu_file), heap.text(plan.cpu_key)
+    rest = heap.bytes()
+    fixed = START.pack(
+        MESSAGE_START,
+        START.size + len(program) + len(rest),
+        0,
+        b"",
+        _USERNS * plan.userns | _LAYER * plan.keep_layer | _KEYRING,
+        0,
+        plan.namespaces,
+        fds.channel,
+        plan.layer,
+        *groups,
+        *collect,
+        *ops,
+        *hostname,
+        *_NOTHING,
+        _nanoseconds(plan.wall),
+        _nanoseconds(plan.cpu_time),
+        plan.cpu_group,
+        plan.cpu_unit,
+        *cpu_file,
+        *cpu_key,
+        plan.init_bounding,
+        plan.cpus,
+        *fault,
+        0,
+    )
+    return bytearray(fixed + program + rest)
+
+
+def stamp_start(record: bytearray, number: int, name: str) -> None:
+    """Write which jail a START is about: its number and the name of its groups."""
+    struct.pack_into("<Q64s", record, _ID, number, name.encode()[: _NAME_SIZE - 1])
+
+
+def encode_exec(program: Program, fds: Descriptors) -> bytes:
+    """Encode a request to run *program* in a running jail."""
+    heap = _Heap(EXEC.size + PROGRAM.size)
+    body = _program(heap, program, fds)
+    rest = heap.bytes()
+    size = EXEC.size + len(body) + len(rest)
+    return EXEC.pack(MESSAGE_EXEC, size, 0, 0) + body + rest
+
+
+def encode_prepare(prepared: Prepared, number: int) -> bytes:
+    """Encode a request to build the shared tree *number*."""
+    heap = _Heap(PREPARE.size)
+    ops = _ops(heap, prepared.ops, Descriptors())
+    rest = heap.bytes()
+    fixed = PREPARE.pack(MESSAGE_PREPARE, PREPARE.size + len(rest), number, 0, *ops)
+    return fixed + rest
+
+
+def encode_configure(
+    *,
+    flags: int,
+    uid: int,
+    gid: int,
+    id_first: int,
+    id_ranges: int,
+    id_count: int,
+    lock_path: str = "",
+    uid_map: str = "",
+    gid_map: str = "",
+    newuidmap: str = "",
+    newgidmap: str = "",
+    parents: Sequence[Group] = (),
+    state: str = "",
+) -> bytes:
+    """Encode what a keeper must know; the names are those of ``jb_configure``."""
+    heap = _Heap(CONFIGURE.size)
+    spans = [
+        heap.text(text) for text in (lock_path, uid_map, gid_map, newuidmap, newgidmap)
+    ]
+    spans += [_groups(heap, parents), heap.text(state)]
+    rest = heap.bytes()
+    numbers = (flags, uid, gid, id_first, id_ranges, id_count)
+    flat = [number for span in spans for number in span]
+    return (
+        CONFIGURE.pack(MESSAGE_CONFIGURE, CONFIGURE.size + len(rest), *numbers, *flat)
+        + rest
+    )

@@ -1,0 +1,677 @@
+"""
+Spec and facts become a plan. Nothing is touched.
+
+Everything that a jail is made of is decided here, once, and the plan of equal specs is
+equal: `jailbox.engine.local` keeps it. The order of the operations is that of
+``security.md`` B.3 for a root built from descriptors: what needs the host's view comes
+first, then the jail's own namespaces, then the rest of the root.
+"""
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from jailbox.errors import NotEnforced, SpecError, Unsupported
+from jailbox.linux.cgroup import CgroupPlan, cgroup_plan, check_limits, enforcement
+from jailbox.linux.cgroup.plan import keeper_dirs
+from jailbox.linux.facts import HostFacts
+from jailbox.linux.landlock import scope_attribute
+from jailbox.linux.plan import (
+    ATTR_NODEV,
+    ATTR_NOEXEC,
+    ATTR_NOSUID,
+    ATTR_RDONLY,
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWUTS,
+    Attach,
+    Collect,
+    Dir,
+    Enter,
+    Fs,
+    Group,
+    LaunchPlan,
+    Link,
+    Mask,
+    Namespaces,
+    Node,
+    Op,
+    Open,
+    Overlay,
+    Program,
+    ReadOnly,
+    Root,
+    Sysctl,
+    Take,
+    Tree,
+)
+from jailbox.linux.seccomp import Profile, default_profile, program
+from jailbox.run.rootfs import Rootfs
+from jailbox.run.users import Identity
+from jailbox.spec.capabilities import capability_mask
+from jailbox.spec.container import ContainerSpec, ProgramSpec
+from jailbox.spec.image import DEFAULT_PATH
+from jailbox.spec.limits import Limits
+from jailbox.spec.mount import Bind, Device, Tmpfs
+from jailbox.spec.security import (
+    DEFAULT_MASKED_PATHS,
+    DEFAULT_NETWORK_SYSCTLS,
+    Security,
+    sysctl_path,
+)
+
+__all__ = ["PLACEHOLDER", "Compiled", "compile_container", "compile_program"]
+
+PLACEHOLDER = "jail"
+"""Stands for the name of a jail in the paths of its groups while a plan is made."""
+
+_SAFE = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
+_DEV_SIZE = 64 << 10
+_SHM_SIZE = 64 << 20
+_TTY_GID = 5
+
+_DEVICES = (
+    ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8),
+    ("urandom", 1, 9), ("tty", 5, 0),
+)  # fmt: skip
+
+_DEV_LINKS = (
+    ("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
+)  # fmt: skip
+
+# Resource limits by the kernel's number (asm-generic/resource.h).
+_RLIMITS = {
+    "cpu": 0, "fsize": 1, "data": 2, "stack": 3, "core": 4, "rss": 5, "nproc": 6,
+    "nofile": 7, "memlock": 8, "as": 9, "locks": 10, "sigpending": 11, "msgqueue": 12,
+    "nice": 13, "rtprio": 14, "rttime": 15,
+}  # fmt: skip
+_RLIM_INFINITY = 2**64 - 1
+_NOFILE_SOFT = 1024
+
+_MKNOD = 27
+_NET_RAW = 13
+
+
+@attrs.frozen(kw_only=True)
+class Compiled:
+    """
+    What a container is, decided.
+
+    Attributes:
+        plan: What the kernel is told.
+
+        cgroups: Its control groups, with `PLACEHOLDER` for its name.
+
+        security: What holds for every program of it, as bytes and masks.
+    """
+
+    plan: LaunchPlan
+    cgroups: CgroupPlan
+    security: "Confinement"
+
+
+@attrs.frozen(kw_only=True)
+class Confinement:
+    """
+    What every program of a container is confined by.
+
+    Attributes:
+        capabilities: Mask that may ever be had.
+
+        seccomp: The filter.
+
+        landlock: The domain of the jail.
+
+        no_new_privs: Setuid programs give nothing.
+
+        rlimits: Resource limits, by number.
+
+        affinity: A cpu mask, or nothing.
+
+        one_id: Only one id is mapped: groups cannot be set.
+
+        degraded: What is missing, as was allowed.
+    """
+
+    capabilities: int
+    seccomp: bytes
+    landlock: bytes
+    no_new_privs: bool
+    rlimits: tuple[tuple[int, int, int], ...]
+    affinity: bytes
+    one_id: bool
+    degraded: tuple[str, ...] = ()
+
+
+class _Slots:
+    """Hands out slots, and collects operations."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self._next = 0
+
+    def new(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+    def add(self, *ops: Op) -> None:
+        self.ops += ops
+
+
+def compile_container(
+    spec: ContainerSpec,
+    facts: HostFacts,
+    rootfs: Rootfs,
+    *,
+    keeper: str,
+    prepared: int | None,
+    keep_layer: bool = False,
+    reuse: bool = False,
+) -> Compiled:
+    """
+    Decide everything about a container but its main program.
+
+    Args:
+        spec: What is wanted; checked.
+
+        facts: The machine.
+
+        rootfs: What the root is put together from.
+
+        keeper: Name of the keeper, below which control groups are made.
+
+        prepared: Number of the prepared layer of *rootfs*.
+
+        keep_layer: The writable layer outlasts the jail.
+
+        reuse: The layer is one from an earlier start.
+
+    Raises:
+        NotEnforced: If a protection or limit cannot be applied here, and that was not
+            allowed.
+
+        Unsupported: If the machine lacks something without which there is no jail.
+    """
+    _require(facts)
+    check_limits(spec.limits, facts)
+    confinement = _confine(spec, facts)
+    cgroups = cgroup_plan(
+        spec.limits, facts.cgroups, PLACEHOLDER, keeper=keeper, freezable=keep_layer
+    ).without(frozenset(keeper_dirs(facts.cgroups, keeper)))
+    slots = _Slots()
+    layer = _root_ops(slots, spec, facts, rootfs, prepared, reuse=reuse)
+    namespaces = CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
+    if spec.network.private:
+        namespaces |= CLONE_NEWNET
+    groups, collect = _groups(cgroups)
+    clock_group, clock_file = _clock(cgroups, groups)
+    stat = cgroups.clock is not None and cgroups.clock.unit == "stat"
+    plan = LaunchPlan(
+        namespaces=namespaces,
+        userns=spec.security.userns == "private",
+        groups=groups,
+        collect=collect,
+        ops=tuple(slots.ops),
+        layer=layer,
+        keep_layer=keep_layer,
+        wall=spec.limits.wall,
+        cpu_time=spec.limits.cpu_time,
+        cpu_group=clock_group,
+        cpu_file=clock_file,
+        cpu_key="usage_usec " if stat else "",
+        cpu_unit=1000 if stat else 1,
+        cpus=len(facts.cpus),
+        init_bounding=confinement.capabilities,
+        degraded=confinement.degraded,
+    )
+    return Compiled(plan=plan, cgroups=cgroups, security=confinement)
+
+
+# --- what must be there ------------------------------------------------------
+
+
+def _require(facts: HostFacts) -> None:
+    if not facts.has_user_namespaces and not facts.is_rootful:
+        raise NotEnforced(
+            "userns",
+            "user namespaces are switched off",
+            path="/proc/sys/user/max_user_namespaces",
+            remedy="sysctl -w user.max_user_namespaces=10000 (and, on Ubuntu, "
+            "kernel.apparmor_restrict_unprivileged_userns=0); see jailbox.doctor().",
+        )
+    if not facts.can_set_mount_attributes:
+        raise Unsupported("mount_setattr()", since="5.12")
+    if not facts.can_overlay:
+        raise Unsupported("overlay file system", since="5.11 in a user namespace")
+    if not facts.overlay_takes_descriptors:
+        raise Unsupported("overlay layers by descriptor", since="6.13")
+
+
+# --- confinement -------------------------------------------------------------
+
+
+def _confine(spec: ContainerSpec, facts: HostFacts) -> Confinement:
+    security = spec.security
+    held = enforcement(spec.limits, facts, security.degrade)
+    degraded = set(held.degraded)
+    landlock = b""
+    if security.landlock:
+        found = scope_attribute(facts.landlock_abi or 0)
+        if found is None:
+            _lack(
+                "landlock",
+                "this kernel has no Landlock scopes (Linux 6.12)",
+                "Use a newer kernel.",
+                security,
+                degraded,
+            )
+        landlock = found or b""
+    seccomp = b""
+    if security.seccomp != "unconfined":
+        if facts.has_seccomp:
+            seccomp = _filter(security, facts)
+        else:
+            _lack(
+                "seccomp",
+                "this kernel has no seccomp filters",
+                "Use a kernel with CONFIG_SECCOMP_FILTER.",
+                security,
+                degraded,
+            )
+    if security.userns == "private" and not facts.has_user_namespaces:
+        _lack(
+            "userns",
+            "user namespaces are switched off",
+            "sysctl -w user.max_user_namespaces=10000",
+            security,
+            degraded,
+        )
+    return Confinement(
+        capabilities=capability_mask(security.capabilities),
+        seccomp=seccomp,
+        landlock=landlock,
+        no_new_privs=security.no_new_privileges,
+        rlimits=_rlimits(spec.limits, facts, dict(held.rlimits)),
+        affinity=_affinity(held.affinity),
+        one_id=facts.id_mode == "single",
+        degraded=tuple(sorted(degraded)),
+    )
+
+
+def _lack(
+    name: str, reason: str, remedy: str, security: Security, degraded: set[str]
+) -> None:
+    if name not in security.degrade:
+        raise NotEnforced(name, reason, remedy=remedy, degrade=name)
+    degraded.add(name)
+
+
+def _filter(security: Security, facts: HostFacts) -> bytes:
+    if isinstance(security.seccomp, str):
+        profile = default_profile(security.capabilities, arch=facts.arch)
+    else:
+        document: Mapping[str, Any] = security.seccomp
+        profile = Profile.from_document(
+            document,
+            arch=facts.arch,
+            capabilities=security.capabilities,
+            kernel=facts.kernel[:2],
+        )
+    return program(profile)
+
+
+def _rlimits(
+    limits: Limits, facts: HostFacts, instead: dict[str, int]
+) -> tuple[tuple[int, int, int], ...]:
+    """
+    Decide resource limits: what was asked for, and two defaults.
+
+    A default is only ever lowered to what we may set, so that it never makes a start
+    fail; so is what was asked for when it is above our own hard limit.
+    """
+    wanted: dict[str, tuple[int | None, int | None]] = dict(limits.all_rlimits())
+    wanted.update({name: (value, value) for name, value in instead.items()})
+    own = facts.rlimit("nofile")
+    if "nofile" not in wanted and own is not None:
+        wanted["nofile"] = (_NOFILE_SOFT, None if own.hard == -1 else own.hard)
+    found = []
+    for name, (soft, hard) in sorted(wanted.items()):
+        top = facts.clamped(name, -1 if hard is None else hard)
+        now = -1 if soft is None else soft
+        if top != -1:
+            now = top if now == -1 else min(now, top)
+        found.append(
+            (
+                _RLIMITS[name],
+                _RLIM_INFINITY if now == -1 else now,
+                _RLIM_INFINITY if top == -1 else top,
+            )
+        )
+    return tuple(found)
+
+
+def _affinity(cpus: tuple[int, ...]) -> bytes:
+    if not cpus:
+        return b""
+    mask = sum(1 << cpu for cpu in cpus)
+    size = (max(cpus) // 64 + 1) * 8
+    return mask.to_bytes(size, "little")
+
+
+# --- the root ----------------------------------------------------------------
+
+
+def _tmpfs_options(size: int | None, inodes: int | None, mode: int) -> tuple[str, ...]:
+    options = [f"mode={mode:o}"]
+    if size is not None:
+        options.append(f"size={size}")
+    if inodes is not None:
+        options.append(f"nr_inodes={inodes}")
+    return tuple(options)
+
+
+def _root_ops(
+    slots: _Slots,
+    spec: ContainerSpec,
+    facts: HostFacts,
+    rootfs: Rootfs,
+    prepared: int | None,
+    *,
+    reuse: bool,
+) -> int:
+    idmap = facts.can_overlay_idmapped and spec.security.userns == "private"
+    # In a user namespace the kernel does not let us leave out what is mounted below.
+    deep = not facts.is_rootful
+    private = spec.network.private
+    masks = tuple(
+        p
+        for p in spec.security.masked_paths
+        # A path of the caller's may be one of the image's.
+        if p in facts.masks or p not in DEFAULT_MASKED_PATHS
+    )
+    slots.add(Namespaces())
+    proc, sysfs, layer = slots.new(), slots.new(), slots.new()
+    slots.add(Fs(proc, "proc", (), _SAFE))
+    # Only who owns the network namespace may have a sysfs of it.
+    if private or facts.is_rootful:
+        slots.add(Fs(sysfs, "sysfs", (), _SAFE | ATTR_RDONLY))
+    else:
+        slots.add(Tree(sysfs, "/sys", _SAFE | ATTR_RDONLY))
+    if reuse:
+        slots.add(Take(layer))
+    else:
+        size, inodes = spec.limits.disk, spec.limits.inodes
+        slots.add(Fs(layer, "tmpfs", _tmpfs_options(size, inodes, 0o700), 0))
+    attr = ATTR_NOSUID | ATTR_NODEV
+    lowers = []
+    for path in rootfs.layers:
+        lowers.append(slots.new())
+        slots.add(Tree(lowers[-1], path, attr, recursive=deep, idmap=idmap))
+    if prepared is not None:
+        lowers.append(slots.new())
+        slots.add(Tree(lowers[-1], prepared, attr, recursive=False, idmap=idmap))
+    root = slots.new()
+    slots.add(Overlay(root, tuple(lowers), layer, "0", reuse=reuse))
+    attached: list[tuple[int, str]] = []
+    for number, overlay in enumerate(rootfs.overlays, 1):
+        lower, merged = slots.new(), slots.new()
+        slots.add(
+            Tree(lower, overlay.source, attr, recursive=deep, idmap=idmap),
+            Overlay(merged, (lower,), layer, str(number), reuse=reuse),
+        )
+        attached.append((merged, overlay.target))
+    for shown in rootfs.shown:
+        tree = slots.new()
+        slots.add(
+            Tree(tree, shown.source, attr | ATTR_RDONLY, recursive=deep, idmap=idmap)
+        )
+        attached.append((tree, shown.target))
+    wanted = _mount_sources(slots, spec, idmap=idmap)
+    devices = _device_sources(slots, facts)
+    dev, pts, shm, mqueue = (slots.new() for _ in range(4))
+    slots.add(
+        Fs(dev, "tmpfs", _tmpfs_options(_DEV_SIZE, None, 0o755), ATTR_NOSUID | ATTR_NOEXEC),
+        Fs(pts, "devpts", _devpts(facts, spec), ATTR_NOSUID | ATTR_NOEXEC),
+        Fs(shm, "tmpfs", _tmpfs_options(_SHM_SIZE, None, 0o1777), _SAFE),
+        Fs(mqueue, "mqueue", (), _SAFE),
+    )
+    slots.add(Enter())
+    nothing = slots.new()
+    if masks:
+        slots.add(Open(nothing, "/"))
+    slots.add(Root(root))
+    for slot, target in attached:
+        slots.add(Attach(slot, target, make=_kind(rootfs, target)))
+    slots.add(
+        Attach(proc, "proc", make="dir", strict=True),
+        Attach(sysfs, "sys", make="dir", strict=True),
+    )
+    _dev_ops(slots, dev, pts, shm, mqueue, devices)
+    _protect(slots, spec, facts, proc, masks, nothing)
+    for slot, target, make in wanted:
+        slots.add(Attach(slot, target, make=make))
+    if spec.read_only:
+        slots.add(ReadOnly("/"))
+        slots.add(*(ReadOnly(shown.target) for shown in rootfs.overlays))
+    return layer
+
+
+def _kind(rootfs: Rootfs, target: str) -> str:
+    return "file" if target == "/etc/resolv.conf" else "dir"
+
+
+def _devpts(facts: HostFacts, spec: ContainerSpec) -> tuple[str, ...]:
+    options = ["newinstance", "ptmxmode=0666", "mode=0620"]
+    if facts.id_mode != "single" or spec.security.userns == "host":
+        options.append(f"gid={_TTY_GID}")
+    return tuple(options)
+
+
+def _device_sources(slots: _Slots, facts: HostFacts) -> dict[str, int]:
+    """Where nodes cannot be made, the host's are cloned; slots by name."""
+    if facts.is_rootful and facts.has_cap(_MKNOD):
+        return {}
+    found = {}
+    for name, _, _ in _DEVICES:
+        found[name] = slots.new()
+        slots.add(
+            Tree(
+                found[name],
+                f"/dev/{name}",
+                ATTR_NOSUID | ATTR_NOEXEC,
+                recursive=False,
+            )
+        )
+    return found
+
+
+def _dev_ops(
+    slots: _Slots, dev: int, pts: int, shm: int, mqueue: int, devices: dict[str, int]
+) -> None:
+    if not devices:
+        slots.add(*(Node(dev, name, major, minor) for name, major, minor in _DEVICES))
+    slots.add(*(Link(dev, name, target) for name, target in _DEV_LINKS))
+    slots.add(Dir(dev, "pts"), Dir(dev, "shm", 0o1777), Dir(dev, "mqueue", 0o1777))
+    slots.add(Attach(dev, "dev", make="dir", strict=True))
+    slots.add(
+        Attach(pts, "dev/pts", strict=True),
+        Attach(shm, "dev/shm", strict=True),
+        Attach(mqueue, "dev/mqueue", strict=True),
+    )
+    for name, slot in devices.items():
+        slots.add(Attach(slot, f"dev/{name}", make="file", strict=True))
+
+
+def _protect(
+    slots: _Slots,
+    spec: ContainerSpec,
+    facts: HostFacts,
+    proc: int,
+    masks: tuple[str, ...],
+    nothing: int,
+) -> None:
+    """Settings first, while they can be written; then masks over our own nodes."""
+    sysctls = dict(spec.security.sysctls)
+    if spec.network.private:
+        for key, value in DEFAULT_NETWORK_SYSCTLS.items():
+            if key not in sysctls:
+                slots.add(Sysctl(proc, sysctl_path(key), _ids_of(key, value, facts)))
+    for key, value in sysctls.items():
+        slots.add(Sysctl(proc, sysctl_path(key), value))
+    for path in spec.security.readonly_paths:
+        slots.add(ReadOnly(path, _SAFE))
+    if masks:
+        null = slots.new()
+        slots.add(Open(null, "/dev/null"))
+        slots.add(*(Mask(path, nothing, null) for path in masks))
+
+
+def _ids_of(key: str, value: str, facts: HostFacts) -> str:
+    """A range of groups can only name groups that are mapped."""
+    if not key.endswith("ping_group_range"):
+        return value
+    last = {"single": 0, "subuid": 65535}.get(facts.id_mode)
+    return value if last is None else f"0 {last}"
+
+
+def _mount_sources(
+    slots: _Slots, spec: ContainerSpec, *, idmap: bool
+) -> list[tuple[int, str, str]]:
+    """Open what the caller wants mounted: (slot, target, what to make)."""
+    wanted = []
+    for mount in sorted(spec.mounts, key=lambda m: m.target.count("/")):
+        slot = slots.new()
+        make = "dir"
+        match mount:
+            case Bind():
+                attr = ATTR_NOSUID | ATTR_NODEV
+                attr |= 0 if mount.writable else ATTR_RDONLY
+                attr |= 0 if mount.exec else ATTR_NOEXEC
+                # Only what is written must come to belong to the caller.
+                slots.add(
+                    Tree(
+                        slot,
+                        mount.source,
+                        attr,
+                        recursive=mount.recursive,
+                        idmap=idmap,
+                    )
+                )
+                make = "source"
+            case Tmpfs():
+                options = [*_tmpfs_options(mount.size, mount.inodes, mount.mode)]
+                options += [f"uid={mount.uid}", f"gid={mount.gid}"]
+                attr = ATTR_NOSUID | ATTR_NODEV | (0 if mount.exec else ATTR_NOEXEC)
+                slots.add(Fs(slot, "tmpfs", tuple(options), attr))
+            case Device():
+                attr = ATTR_NOSUID | ATTR_NOEXEC
+                attr |= 0 if "w" in mount.permissions else ATTR_RDONLY
+                slots.add(Tree(slot, mount.path, attr, recursive=False))
+                make = "file"
+        wanted.append((slot, mount.target, make))
+    return wanted
+
+
+# --- control groups ----------------------------------------------------------
+
+
+def _groups(cgroups: CgroupPlan) -> tuple[tuple[Group, ...], tuple[Collect, ...]]:
+    groups = []
+    for directory in cgroups.dirs:
+        shared = directory.join == "no"
+        path = directory.path if shared else posixpath.dirname(directory.path)
+        groups.append(
+            Group(
+                path=path,
+                settings=directory.writes,
+                join=directory.join,
+                shared=shared,
+            )
+        )
+    indexes = {directory.path: n for n, directory in enumerate(cgroups.dirs)}
+    collect = tuple(
+        Collect(indexes[posixpath.dirname(path)], posixpath.basename(path), label)
+        for label, path in cgroups.collect
+        if posixpath.dirname(path) in indexes
+    )
+    return tuple(groups), collect
+
+
+def _clock(cgroups: CgroupPlan, groups: tuple[Group, ...]) -> tuple[int, str]:
+    if cgroups.clock is None:
+        return -1, ""
+    directory, file = posixpath.split(cgroups.clock.path)
+    for number, group in enumerate(cgroups.dirs):
+        if group.path == directory:
+            return number, file
+    return -1, ""
+
+
+# --- programs ----------------------------------------------------------------
+
+
+def compile_program(
+    spec: ProgramSpec,
+    container: ContainerSpec,
+    rootfs: Rootfs,
+    confinement: Confinement,
+    identity: Identity,
+    *,
+    hostname: str,
+    log_limit: int | None = None,
+) -> Program:
+    """
+    Decide everything about one program of a container.
+
+    Raises:
+        SpecError: If only one id is mapped and another is asked for.
+    """
+    if confinement.one_id and (identity.uid or identity.gid):
+        raise SpecError(
+            "user",
+            "cannot be had: this account has no range of subordinate ids",
+            value=str(spec.user or container.user),
+            accepted="root (0)",
+            hint="Add a range to /etc/subuid and /etc/subgid "
+            "(usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME) "
+            "and install newuidmap (Debian: uidmap).",
+        )
+    env = _environment(spec, container, rootfs, identity, hostname)
+    return Program(
+        argv=spec.argv,
+        env=tuple(f"{name}={value}" for name, value in env.items()),
+        path=env.get("PATH", DEFAULT_PATH),
+        cwd=spec.cwd or container.cwd or rootfs.config.cwd,
+        make_cwd=spec.cwd is None and container.cwd is None,
+        uid=identity.uid,
+        gid=identity.gid,
+        groups=None if confinement.one_id else identity.groups,
+        umask=spec.umask,
+        bounding=confinement.capabilities,
+        permitted=confinement.capabilities,
+        no_new_privs=confinement.no_new_privs,
+        rlimits=confinement.rlimits,
+        seccomp=confinement.seccomp,
+        landlock=confinement.landlock,
+        affinity=confinement.affinity,
+        tty=spec.tty,
+        timeout=spec.timeout,
+        log_limit=log_limit,
+    )
+
+
+def _environment(
+    spec: ProgramSpec,
+    container: ContainerSpec,
+    rootfs: Rootfs,
+    identity: Identity,
+    hostname: str,
+) -> dict[str, str]:
+    env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, "HOME": identity.home}
+    if spec.tty is not None:
+        env["TERM"] = "xterm"
+    return env | dict(rootfs.config.env) | dict(container.env) | dict(spec.env)

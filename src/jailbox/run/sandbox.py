@@ -1,0 +1,416 @@
+"""
+What stands around programs: a jail that is made, entered, and taken away.
+
+A `Sandbox` owns a jail of the keeper: its channel, its layer, and through them its
+namespaces and groups. It knows nothing of names and states; `jailbox.engine` does.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from jailbox.errors import EngineError, SpecError
+from jailbox.flow import Flow, ready
+from jailbox.linux.cgroup import CgroupReport, parse_collected
+from jailbox.linux.fd import channel_pair, close_all, open_path
+from jailbox.linux.keeper import Keeper, send
+from jailbox.linux.messages import refusal
+from jailbox.linux.plan import LaunchPlan, Program
+from jailbox.linux.record import Descriptors, encode_exec, encode_start
+from jailbox.run.channel import Channel
+from jailbox.run.compile import PLACEHOLDER, Compiled
+from jailbox.run.process import Process, Wiring
+from jailbox.spec.limits import Limits
+from jailbox.spec.result import Text
+
+__all__ = ["Ends", "Sandbox", "Wanted"]
+
+_PATIENCE = 30.0
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """
+    How a program is to be connected.
+
+    Attributes:
+        stdin: It gets a pipe; otherwise its input is empty.
+
+        merge: Standard error goes where standard output goes.
+
+        text: Output is given as text.
+
+        pass_fds: Descriptors of the caller that it gets as 3, 4, ...; borrowed.
+
+        max_output: Bytes of a stream that are kept.
+
+        log: A file that its output goes to; borrowed. No capture then.
+
+        timeout: Seconds, or ``None``.
+    """
+
+    stdin: bool = False
+    merge: bool = False
+    text: bool = True
+    pass_fds: tuple[int, ...] = ()
+    max_output: int = 64 << 20
+    log: int | None = None
+    timeout: float | None = None
+
+
+class Ends:
+    """The two sides of a program's streams: theirs goes with the request."""
+
+    def __init__(self, program: Program | None, wanted: Wanted) -> None:
+        self.ours: dict[str, int] = {}
+        self._theirs: list[int] = []
+        self.fds: list[int] = []
+        places: dict[str, int | None] = {}
+        try:
+            ours, theirs = channel_pair()
+            self.channel = ours
+            self._give(theirs)
+            if program is not None and program.tty is None:
+                if wanted.stdin:
+                    places["stdin"] = self._pipe("stdin")
+                if wanted.log is None:
+                    places["stdout"] = self._pipe("stdout")
+                    places["stderr"] = (
+                        places["stdout"] if wanted.merge else self._pipe("stderr")
+                    )
+            if wanted.log is not None:
+                places["log"] = self._lend(wanted.log)
+            places["passed"] = len(self.fds)
+            for fd in wanted.pass_fds:
+                self._lend(fd)
+        except BaseException:
+            self.abandon()
+            raise
+        self.places = places
+        self.pass_count = len(wanted.pass_fds)
+
+    def _give(self, fd: int) -> int:
+        self._theirs.append(fd)
+        return self._lend(fd)
+
+    def _lend(self, fd: int) -> int:
+        self.fds.append(fd)
+        return len(self.fds) - 1
+
+    def _pipe(self, name: str) -> int:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        ours, theirs = (writer, reader) if name == "stdin" else (reader, writer)
+        self.ours[name] = ours
+        return self._give(theirs)
+
+    def descriptors(self, *, layer: int | None = None, sources: int = 0) -> Descriptors:
+        """Say which descriptor is what."""
+        return Descriptors(
+            channel=0,
+            stdin=self.places.get("stdin"),
+            stdout=self.places.get("stdout"),
+            stderr=self.places.get("stderr"),
+            log=self.places.get("log"),
+            passed=self.places["passed"] or 0,
+            pass_count=self.pass_count,
+            layer=layer,
+            sources=sources,
+        )
+
+    def sent(self) -> None:
+        """Their side is with them: close our copies of it."""
+        close_all(self._theirs)
+        self._theirs = []
+
+    def abandon(self) -> None:
+        """Nothing came of it: close everything."""
+        close_all(self._theirs)
+        close_all(self.ours.values())
+        self._theirs = []
+        self.ours = {}
+        if getattr(self, "channel", -1) >= 0:
+            os.close(self.channel)
+            self.channel = -1
+
+
+def _open_sources(plan: LaunchPlan) -> list[int]:
+    opened: list[int] = []
+    try:
+        for path in plan.sources:
+            opened.append(open_path(path))
+    except OSError as error:
+        close_all(opened)
+        raise SpecError(
+            "source",
+            f"cannot be opened: {error.strerror}",
+            value=plan.sources[len(opened)],
+            accepted="an existing file or directory; nothing is created for a mount",
+        ) from error
+    return opened
+
+
+Records = Callable[[LaunchPlan, Descriptors], bytearray]
+"""Gives the record of a plan; the engine keeps them, for equal plans are frequent."""
+
+
+def fresh_record(plan: LaunchPlan, fds: Descriptors) -> bytearray:
+    """Encode without keeping."""
+    return encode_start(plan, fds)
+
+
+class Sandbox:
+    """
+    One jail.
+
+    Attributes:
+        number: Its number with the keeper.
+
+        name: The name of its groups.
+
+        compiled: What it is.
+
+        channel: The conversation with its init.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        compiled: Compiled,
+        name: str,
+        limits: Limits,
+        *,
+        number: int | None = None,
+        records: Records = fresh_record,
+    ) -> None:
+        self._keeper = keeper
+        self._records = records
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._oom_seen = 0
+        self.number = keeper.number() if number is None else number
+        self.name = name
+        self.compiled = compiled
+        self.limits = limits
+        self.channel: Channel | None = None
+
+    # --- starting ------------------------------------------------------------
+
+    def start(
+        self, program: Program | None, wanted: Wanted, layer: int | None = None
+    ) -> Process[Text] | None:
+        """
+        Send the request. With a *program* it becomes the jail's main one.
+
+        Args:
+            program: The main program, or ``None`` for a jail that only takes requests.
+
+            wanted: How it is connected.
+
+            layer: The writable layer of an earlier start; borrowed.
+
+        Returns:
+            The main program; what comes of it is told by its flows.
+        """
+        plan = self.compiled.plan
+        if program is not None:
+            plan = attrs.evolve(plan, program=program)
+        elif self.compiled.security.landlock:
+            # No program to carry it, but the jail's domain is made at its start.
+            plan = attrs.evolve(plan, program=_domain(self.compiled))
+        sources = _open_sources(plan)
+        ends = None
+        try:
+            ends = Ends(program, wanted)
+            fds = list(ends.fds)
+            place = None
+            if layer is not None:
+                place = len(fds)
+                fds.append(layer)
+            descriptors = ends.descriptors(layer=place, sources=len(fds))
+            record = self._records(plan, descriptors)
+            self._keeper.start(record, self.number, self.name, [*fds, *sources])
+            ends.sent()
+        except BaseException:
+            if ends is not None:
+                ends.abandon()
+            raise
+        finally:
+            close_all(sources)
+        self.channel = Channel(ends.channel)
+        if program is None:
+            return None
+        return self._process(program, wanted, ends, self.channel, whole_jail=True)
+
+    def await_ready(self) -> Flow[int | None]:
+        """
+        Wait until the jail takes requests.
+
+        Returns:
+            The writable layer, owned by the caller, or ``None``.
+
+        Raises:
+            LaunchError: If a step was refused. Nothing is left then.
+        """
+        channel = self._open_channel()
+        deadline = time.monotonic() + _PATIENCE
+        while channel.ready is None:
+            channel.update()
+            if channel.ready is not None:
+                break
+            if channel.over:
+                report = channel.report
+                channel.close()
+                if report is not None:
+                    raise refusal(report)
+                raise EngineError("the jail ended before it was complete")
+            yield from ready(reads=(channel.fileno(),), deadline=deadline)
+            if time.monotonic() > deadline:
+                self.kill()
+                raise EngineError("the jail was not complete in time")
+        layer, channel.layer = channel.layer, None
+        return layer
+
+    def execute(self, program: Program, wanted: Wanted) -> Process[Text]:
+        """Send the request to run *program* in the running jail."""
+        ends = Ends(program, wanted)
+        try:
+            record = encode_exec(program, ends.descriptors())
+            send(self._open_channel().fileno(), record, ends.fds)
+            ends.sent()
+        except BaseException:
+            ends.abandon()
+            raise
+        channel = Channel(ends.channel)
+        return self._process(program, wanted, ends, channel, whole_jail=False)
+
+    def request(self, program: Program, fds: Sequence[int]) -> None:
+        """Send a request whose answers somebody else takes (the file agent)."""
+        record = encode_exec(program, Descriptors(channel=0))
+        send(self._open_channel().fileno(), record, fds)
+
+    def _open_channel(self) -> Channel:
+        if self.channel is None:
+            raise EngineError("the jail was not started")
+        return self.channel
+
+    def _process(
+        self,
+        program: Program,
+        wanted: Wanted,
+        ends: Ends,
+        channel: Channel,
+        *,
+        whole_jail: bool,
+    ) -> Process[Text]:
+        def end_exec() -> None:
+            channel.signal(9, tree=True)
+
+        wiring = Wiring(
+            argv=program.argv,
+            limits=self.limits,
+            degraded=self.compiled.security.degraded,
+            kill=self.kill if whole_jail else end_exec,
+            kill_jail=self.kill,
+            collected=self.collected if whole_jail else self._counted,
+            text=wanted.text,
+            whole_jail=whole_jail,
+            timeout=wanted.timeout,
+            supervised=program.timeout is not None and not whole_jail,
+        )
+        return Process(
+            wiring,
+            channel,
+            stdin=ends.ours.get("stdin"),
+            stdout=ends.ours.get("stdout"),
+            stderr=ends.ours.get("stderr"),
+            max_output=wanted.max_output,
+        )
+
+    # --- ending --------------------------------------------------------------
+
+    def kill(self) -> None:
+        """End everything in it. Harmless when it has ended, and in a forked child."""
+        if os.getpid() == self._owner:
+            self._keeper.kill(self.number)
+
+    def release(self) -> None:
+        """End everything in it, and give back its ids."""
+        if os.getpid() == self._owner:
+            self._keeper.kill(self.number, release=True)
+
+    def await_end(self, deadline: float | None) -> Flow[bool]:
+        """Wait until nothing of it is left; false if *deadline* comes first."""
+        channel = self._open_channel()
+        while True:
+            channel.update()
+            if channel.over:
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            yield from ready(reads=(channel.fileno(),), deadline=deadline)
+
+    def close(self) -> None:
+        """Leave the conversation; the init ends when nobody is left."""
+        if self.channel is not None:
+            self.channel.close()
+
+    # --- what was counted ----------------------------------------------------
+
+    def collected(self) -> CgroupReport:
+        """What its groups counted, once it is gone."""
+        gone = None if self.channel is None else self.channel.gone
+        if gone is None:
+            return CgroupReport()
+        labels = [item.label for item in self.compiled.plan.collect]
+        return parse_collected(dict(zip(labels, gone.collected, strict=False)))
+
+    def _counted(self) -> CgroupReport:
+        """What its groups counted since the last time, while it runs."""
+        files = {}
+        if self.limits.memory is not None:
+            files = self.read_files(
+                {
+                    label: path
+                    for label, path in self.compiled.cgroups.collect
+                    if label.endswith(("memory.oom_control", "memory.events"))
+                    or "memory.max_usage" in label
+                    or label.endswith("memory.peak")
+                }
+            )
+        report = parse_collected(files)
+        with self._lock:
+            new = report.oom_kills - self._oom_seen
+            self._oom_seen = report.oom_kills
+        return CgroupReport(
+            oom_kills=max(0, new),
+            oom_events=report.oom_events,
+            memory_peak=report.memory_peak,
+        )
+
+    def read_files(self, paths: dict[str, str]) -> dict[str, bytes]:
+        """Read files of its groups, by label; those that are not there are left out."""
+        files = {}
+        for label, path in paths.items():
+            try:
+                fd = os.open(self.path_of(path), os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                files[label] = os.read(fd, 4096)
+            finally:
+                os.close(fd)
+        return files
+
+    def path_of(self, path: str) -> str:
+        """Put the jail's name into a planned path."""
+        head, _, tail = path.rpartition(f"/{PLACEHOLDER}/")
+        return f"{head}/{self.name}/{tail}"
+
+
+def _domain(compiled: Compiled) -> Program:
+    """A program that is none: it only carries what holds for the jail."""
+    security = compiled.security
+    return Program(landlock=security.landlock, no_new_privs=security.no_new_privs)
