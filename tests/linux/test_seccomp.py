@@ -108,6 +108,7 @@ class TestProgram:
                 verdict = execute(code, seccomp_data(number, foreign))
                 assert verdict == Kind.KILL_PROCESS.value
 
+    @pytest.mark.slow
     @settings(max_examples=150, deadline=None)
     @given(data=st.data())
     def test_any_profile(self, data: st.DataObject) -> None:
