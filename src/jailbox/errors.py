@@ -747,11 +747,19 @@ class EngineError(JailboxError):
     The engine is gone, or speaks another version.
 
     Attributes:
-        engine: Which engine.
+        problem: What happened, or to which part of it.
+
+        detail: More about it, or ``None``.
     """
 
-    engine: str
+    problem: str
+    detail: str | None
 
-    def __init__(self, engine: str, reason: str, *, hint: str | None = None) -> None:
-        self.engine = engine
-        super().__init__(f"{engine}: {reason}", hint=hint)
+    def __init__(
+        self, problem: str, detail: str | None = None, *, hint: str | None = None
+    ) -> None:
+        self.problem = problem
+        self.detail = detail
+        super().__init__(
+            problem if detail is None else f"{problem}: {detail}", hint=hint
+        )

@@ -3,7 +3,7 @@
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jailbox.errors import SpecError, SpecTypeError
@@ -15,6 +15,9 @@ from jailbox.spec.capabilities import (
     capability_name,
     capability_names,
 )
+
+# A busy machine is no failure.
+UNHURRIED = settings(deadline=None)
 
 # What the types forbid and people pass nevertheless.
 Wrong: TypeAlias = Any
@@ -66,6 +69,7 @@ class TestNames:
 class TestMask:
     """Names to bits and back."""
 
+    @UNHURRIED
     @given(st.frozensets(st.sampled_from(sorted(ALL_CAPABILITIES))))
     def test_round_trip(self, names: frozenset[str]) -> None:
         """The mask of names gives back the names."""

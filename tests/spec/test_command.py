@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jailbox.errors import SpecError, SpecTypeError, shown
@@ -22,6 +22,9 @@ from jailbox.spec.command import (
     umask_of,
     user_of,
 )
+
+# A busy machine is no failure.
+UNHURRIED = settings(deadline=None)
 
 # What the types forbid and people pass nevertheless.
 Wrong: TypeAlias = Any
@@ -228,6 +231,7 @@ class TestUser:
         """A user is printed as it is written."""
         assert str(user_of(text)) == text
 
+    @UNHURRIED
     @given(st.text())
     def test_round_trip(self, text: str) -> None:
         """Whatever is accepted means itself when written again."""

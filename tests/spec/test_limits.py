@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jailbox.errors import SpecError, SpecTypeError
@@ -19,6 +19,9 @@ from jailbox.spec.limits import (
     format_cpuset,
     parse_cpuset,
 )
+
+# A busy machine is no failure.
+UNHURRIED = settings(deadline=None)
 
 # What the types forbid and people pass nevertheless.
 Wrong: TypeAlias = Any
@@ -48,6 +51,7 @@ class TestDefaults:
         )
         assert repr(Limits(memory=1_500_001)) == "Limits(memory=1500001)"
 
+    @UNHURRIED
     @given(
         st.builds(
             Limits,
@@ -192,6 +196,7 @@ class TestFields:
 class TestCpuset:
     """Sets of processors."""
 
+    @UNHURRIED
     @given(st.frozensets(st.integers(0, CPUS_MAX - 1), min_size=1, max_size=50))
     def test_round_trip(self, numbers: frozenset[int]) -> None:
         """What is printed is read back as the same set."""

@@ -4,10 +4,13 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jailbox.spec.mapping import FrozenMap, freeze
+
+# A busy machine is no failure.
+UNHURRIED = settings(deadline=None)
 
 
 class TestFrozenMap:
@@ -43,6 +46,7 @@ class TestFrozenMap:
         assert {**frozen} == {"b": 1, "a": 2}
         assert repr(frozen) == "FrozenMap({'b': 1, 'a': 2})"
 
+    @UNHURRIED
     @given(st.dictionaries(st.text(), st.integers()))
     def test_equal_is_equal(self, items: dict[str, int]) -> None:
         """Equal items are equal values with equal hashes, whatever their order."""

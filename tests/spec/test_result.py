@@ -175,6 +175,24 @@ class TestResult:
         assert result(Verdict("wall")).verdict is Verdict.WALL
 
 
+class TestText:
+    """Text or bytes."""
+
+    def test_plain_annotation_is_text(self) -> None:
+        """Result alone means text to a type checker, Result[bytes] bytes."""
+
+        def first_line(outcome: Result) -> str:
+            return outcome.stdout.partition("\n")[0]
+
+        def first_byte(outcome: Result[bytes]) -> int:
+            return outcome.stdout[0]
+
+        raw = Result(argv=("a",), stdout=b"x", stderr=b"", verdict=Verdict.OK)
+
+        assert first_line(OK) == "hi"
+        assert first_byte(raw) == ord("x")
+
+
 class TestRepr:
     """Results in a prompt, a log, a traceback."""
 

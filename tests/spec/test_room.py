@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jailbox.spec
@@ -20,6 +20,9 @@ from jailbox.spec import command, limits, mount, security, signals, texts, units
 from jailbox.spec.capabilities import capability_name
 from jailbox.spec.container import ContainerSpec, ProgramSpec
 from jailbox.spec.network import Network
+
+# A busy machine is no failure.
+UNHURRIED = settings(deadline=None)
 
 MODULES = [
     importlib.import_module(f"jailbox.spec.{found.name}")
@@ -140,6 +143,7 @@ def refusal(act: Callable[[], object]) -> SpecError | None:
 
 
 @pytest.mark.parametrize("reader", READERS)
+@UNHURRIED
 @given(value=ANYTHING)
 def test_any_value(reader: str, value: object) -> None:
     """Whatever is passed, it is read, or refused with one printable line of ours."""
@@ -153,6 +157,7 @@ def test_any_value(reader: str, value: object) -> None:
     [limits.Limits, security.Security, ContainerSpec, ProgramSpec],
     ids=lambda cls: cls.__name__,
 )
+@UNHURRIED
 @given(data=st.data())
 def test_any_field(cls: type[attrs.AttrsInstance], data: st.DataObject) -> None:
     """Whatever a field gets, the value is made and is a key, or it is refused."""

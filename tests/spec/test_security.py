@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jailbox.errors import SpecError
@@ -20,6 +20,9 @@ from jailbox.spec.security import (
     Security,
     sysctl_path,
 )
+
+# A busy machine is no failure.
+UNHURRIED = settings(deadline=None)
 
 # What the types forbid and people pass nevertheless.
 Wrong: TypeAlias = Any
@@ -341,6 +344,7 @@ class TestSysctls:
             DEFAULT_NETWORK_SYSCTLS
         )
 
+    @UNHURRIED
     @given(st.text(st.sampled_from("netkrl./_x0"), max_size=30))
     def test_nothing_slips_through(self, tail: str) -> None:
         """NT13: whatever the spelling, the file is below a directory of the list."""

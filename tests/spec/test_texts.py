@@ -4,11 +4,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jailbox.errors import SpecError, SpecTypeError
 from jailbox.spec.texts import absolute_path, bytes_of, text_of
+
+# A busy machine is no failure.
+UNHURRIED = settings(deadline=None)
 
 # What the types forbid and people pass nevertheless.
 Wrong: TypeAlias = Any
@@ -33,6 +36,7 @@ class TestTextOf:
         """Text, bytes and path objects become str; no byte is lost."""
         assert text_of(value, "argv") == text
 
+    @UNHURRIED
     @given(st.binary().filter(lambda value: b"\0" not in value))
     def test_round_trip(self, value: bytes) -> None:
         """Bytes come back as they were."""
@@ -89,6 +93,7 @@ class TestAbsolutePath:
         with pytest.raises(SpecError, match=r"is not absolute \(accepted: a path"):
             absolute_path(value, "cwd")
 
+    @UNHURRIED
     @given(st.text(st.sampled_from("/.a")))
     def test_idempotent(self, text: str) -> None:
         """Spelled once, a path stays as it is."""

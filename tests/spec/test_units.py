@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jailbox.errors import SpecError, SpecTypeError, shown
@@ -15,6 +15,9 @@ from jailbox.spec.units import (
     parse_duration,
     parse_size,
 )
+
+# A busy machine is no failure.
+UNHURRIED = settings(deadline=None)
 
 # What the types forbid and people pass nevertheless.
 Wrong: TypeAlias = Any
@@ -210,12 +213,14 @@ class TestFormat:
         """A duration is printed in units that a person counts in."""
         assert format_duration(seconds) == text
 
+    @UNHURRIED
     @given(st.integers(0, SIZE_MAX))
     def test_exact_sizes_come_back(self, size: int) -> None:
         """A size that is printed without a point is read back as itself."""
         text = format_size(size)
         assert "." in text or parse_size(text) == size
 
+    @UNHURRIED
     @given(st.integers(0, SIZE_MAX // 2), st.sampled_from(["", "B", "K", "M", "G"]))
     def test_units_multiply(self, number: int, unit: str) -> None:
         """A size with a unit is the number times the unit, or out of range."""

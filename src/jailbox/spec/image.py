@@ -5,6 +5,7 @@ An image here is a source of a root file system and a configuration. Where the f
 are and how they are put together is the business of `jailbox.run.rootfs`.
 """
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import attrs
@@ -17,6 +18,11 @@ __all__ = ["DEFAULT_PATH", "Directory", "Host", "ImageConfig", "Source"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for in an image that does not say."""
+
+
+# A class is no converter to mypy if it is generic.
+def _env(value: Mapping[str, str]) -> FrozenMap[str, str]:
+    return FrozenMap(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +46,7 @@ class ImageConfig:
     Source: OCI image-spec, *config.md*.
     """
 
-    env: FrozenMap[str, str] = attrs.field(factory=FrozenMap, converter=FrozenMap)
+    env: FrozenMap[str, str] = attrs.field(factory=FrozenMap, converter=_env)
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     user: User | None = None
