@@ -49,6 +49,12 @@ class BuildNative(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Put the helper's image and our version into *ext*, and compile it."""
+        ext.depends = [*ext.depends, "setup.py", "src/jailbox/_version.py"]
+        # The glue is written anew by each build, from what ext.depends names.
+        glue, *sources = map(str, ext.sources)
+        target = self.get_ext_fullpath(ext.name)
+        if not (self.force or newer_group([*sources, *ext.depends], target, "newer")):
+            return
         room = runpy.run_path(BUILD)
         version = f'"{self.distribution.get_version()}"'
         macros = [("JB_VERSION", version)]
@@ -56,9 +62,8 @@ class BuildNative(build_ext):
             # Test builds can make any step of a start fail.
             macros.append(("JB_FAULTS", "1"))
         ext.define_macros = [*ext.define_macros, *macros]
-        ext.depends = [*ext.depends, "setup.py", "src/jailbox/_version.py"]
         helper = self.helper_image(room, ext.depends, macros)
-        ext.sources = [*ext.sources, helper]
+        ext.sources = [glue, *sources, helper]
         super().build_extension(ext)
 
     def helper_image(
