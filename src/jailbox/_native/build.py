@@ -34,6 +34,7 @@ HELPER_SOURCES = [
     "helper.c",
     "keeper.c",
     "userns.c",
+    "rooms.c",
     "template.c",
     "jail.c",
     "ops.c",

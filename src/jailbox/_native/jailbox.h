@@ -218,6 +218,7 @@ struct jb_log_entry {
 };
 
 #define JB_START_USERNS 1u   /* programs get a user namespace of their own */
+#define JB_START_NET 2u      /* ... and a network with nothing but loopback */
 #define JB_START_LAYER 4u    /* READY carries the writable layer; the ids stay
                                 the jail's until it is released */
 #define JB_START_KEYRING 8u
@@ -229,7 +230,8 @@ struct jb_start {
   char name[JB_NAME_SIZE];  /* of the cgroups; NUL-terminated */
   uint32_t flags;
   uint32_t fds;             /* descriptors beside the record */
-  uint64_t namespaces;      /* CLONE_NEW* besides pid and user */
+  uint64_t namespaces;      /* CLONE_NEW* besides pid, user, mount, network,
+                               ipc and uts */
   int32_t channel;
   int32_t layer_slot;       /* slot of the writable layer, or -1 */
   struct jb_span groups;    /* struct jb_group[] */

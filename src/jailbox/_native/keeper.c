@@ -43,8 +43,10 @@ struct keeper {
   bool outlive;
   bool ending; /* the host is gone: kill, clean up, exit */
   struct jail *jails;
-  struct userns ready[USERNS_READY_MAX];
+  struct userns ready[READY_MAX];
   size_t ready_count;
+  struct rooms nets[READY_MAX];
+  size_t nets_count;
   struct record config;
   int prepared[JB_PREPARED_MAX];
 };
@@ -228,6 +230,16 @@ static int take_userns(struct keeper *keeper, struct making *making)
   return userns_make(&keeper->ids, &making->launch.userns, &making->report);
 }
 
+static int take_rooms(struct keeper *keeper, struct making *making)
+{
+  bool net = (making->launch.start->flags & JB_START_NET) != 0;
+  if (net && keeper->nets_count != 0) {
+    making->launch.rooms = keeper->nets[--keeper->nets_count];
+    return 0;
+  }
+  return rooms_make(net, &making->launch.rooms, &making->report);
+}
+
 static long clone_init(const struct making *making, int *pidfd)
 {
   struct clone_args args = {
@@ -255,8 +267,10 @@ __attribute__((noreturn)) static void become_jail(struct making *making)
     keep[kept++] = making->tasks[i];
   keep[kept++] = launch->template;
   keep[kept++] = launch->keeper;
-  if (launch->userns.fd >= 0)
-    keep[kept++] = launch->userns.fd;
+  keep[kept++] = launch->userns.fd;
+  keep[kept++] = launch->rooms.net;
+  keep[kept++] = launch->rooms.ipc;
+  keep[kept++] = launch->rooms.uts;
   if (launch->cpu_file >= 0)
     keep[kept++] = launch->cpu_file;
   for (size_t i = 0; i < JB_PREPARED_MAX; i++)
@@ -310,7 +324,8 @@ static void start_jail(struct keeper *keeper, const struct record *record,
                .keeper = keeper->self,
                .id_count = keeper->ids.count,
                .rootless = keeper->ids.rootless,
-               .userns = {.fd = -1}},
+               .userns = {.fd = -1},
+               .rooms = {-1, -1, -1}},
     .report = {.index = -1},
     .into = -1,
   };
@@ -320,6 +335,8 @@ static void start_jail(struct keeper *keeper, const struct record *record,
   int rc = make_groups(&making);
   if (rc == 0)
     rc = take_userns(keeper, &making);
+  if (rc == 0)
+    rc = take_rooms(keeper, &making);
   if (rc == 0)
     jail = remember(keeper, &making, &making.report);
   if (jail != NULL) {
@@ -345,6 +362,7 @@ static void start_jail(struct keeper *keeper, const struct record *record,
     (void)sys_close(making.into);
   if (making.launch.cpu_file >= 0)
     (void)sys_close(making.launch.cpu_file);
+  rooms_close(&making.launch.rooms);
   if (jail != NULL)
     return;
   (void)channel_send(fds[start->channel], &making.report,
@@ -625,13 +643,25 @@ static int prepare(struct keeper *keeper, struct jb_report *report)
   return keeper->template < 0 ? -1 : 0;
 }
 
-static void stock_up(struct keeper *keeper)
+/* Make one thing that the next jail will want.  Returns whether there is more
+ * to make. */
+static bool stock_up(struct keeper *keeper)
 {
   struct jb_report ignored;
-  if (keeper->ready_count < USERNS_READY_MAX &&
-      userns_make(&keeper->ids, &keeper->ready[keeper->ready_count],
-                  &ignored) == 0)
+  if (keeper->ready_count < READY_MAX) {
+    if (userns_make(&keeper->ids, &keeper->ready[keeper->ready_count],
+                    &ignored) < 0)
+      return false;
     keeper->ready_count++;
+    return true;
+  }
+  if (keeper->nets_count < READY_MAX) {
+    if (rooms_make(true, &keeper->nets[keeper->nets_count], &ignored) < 0)
+      return false;
+    keeper->nets_count++;
+    return true;
+  }
+  return false;
 }
 
 /* Whether another request is waiting; then stocking up can wait. */
@@ -673,8 +703,8 @@ static void serve(struct keeper *keeper, char *buffer, size_t size)
       keeper->ending = true;
       kill_all(keeper);
     }
-    if (connected && !keeper->ending && quiet(keeper))
-      stock_up(keeper);
+    while (connected && !keeper->ending && quiet(keeper) && stock_up(keeper))
+      continue;
   }
 }
 

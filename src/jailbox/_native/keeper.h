@@ -11,13 +11,22 @@
 #define KEEPER_HOST 4
 #define KEEPER_LOCK 5 /* held for the eyes of others */
 
-#define USERNS_READY_MAX 4
+#define READY_MAX 4 /* of each kind of namespaces that are made ahead */
 
 /* A user namespace that no jail has used yet. */
 struct userns {
   int fd;
   uint32_t range; /* index of its range of ids, rootful only */
   uint32_t base;
+};
+
+/* Namespaces that need nothing of the jail they are for: as descriptors, so
+ * that entering all of them costs a tenth of making them.  Each set is used
+ * once.  net is -1 for a jail that shares the host's network. */
+struct rooms {
+  int net;
+  int ipc;
+  int uts;
 };
 
 struct ids {
@@ -43,6 +52,7 @@ struct launch {
   int template;     /* mount namespace without the host's mounts */
   int keeper;       /* pidfd of the keeper */
   struct userns userns;
+  struct rooms rooms;
   uint32_t id_count;
   bool rootless;
 };
@@ -66,6 +76,10 @@ int ids_configure(struct ids *ids, const struct jb_configure *configure,
                   const struct record *record, struct jb_report *report);
 int userns_make(struct ids *ids, struct userns *out, struct jb_report *report);
 void userns_release(struct ids *ids, const struct userns *userns);
+
+/* rooms.c */
+int rooms_make(bool net, struct rooms *out, struct jb_report *report);
+void rooms_close(struct rooms *rooms);
 
 /* template.c */
 int template_make(struct jb_report *report);

@@ -199,7 +199,8 @@ static int op_tree(struct room *room)
 /* ---- overlay ------------------------------------------------------------ */
 
 static long layer_directory(const struct room *room, int layer,
-                            const char *name, const char *part, unsigned mode)
+                            const char *name, const char *part, unsigned mode,
+                            bool owned)
 {
   char path[96];
   struct text text = text_into(path, sizeof(path));
@@ -211,7 +212,7 @@ static long layer_directory(const struct room *room, int layer,
     fresh = false;
     rc = 0;
   }
-  if (rc == 0 && fresh)
+  if (rc == 0 && fresh && owned)
     rc = own(room, layer, path);
   if (rc < 0)
     return rc;
@@ -269,8 +270,9 @@ static int op_overlay(struct room *room)
   if (rc == 0)
     rc = overlay_options(room, (int)fs);
   if (rc == 0 && layer >= 0) {
-    long upper = layer_directory(room, layer, name, "-upper", room->op->mode);
-    long work = layer_directory(room, layer, name, "-work", 0700);
+    long upper = layer_directory(room, layer, name, "-upper", room->op->mode,
+                                 true);
+    long work = layer_directory(room, layer, name, "-work", 0700, false);
     rc = upper < 0 ? upper : work < 0 ? work : 0;
     if (rc == 0 && (room->op->flags & JB_OP_REUSE) != 0)
       forgive_volatile((int)work);
@@ -293,32 +295,21 @@ static int op_overlay(struct room *room)
 
 /* ---- enter -------------------------------------------------------------- */
 
-static int loopback_up(struct room *room)
-{
-  struct {
-    char name[16];
-    short flags;
-    char rest[22];
-  } request = {.name = "lo", .flags = 1 /* IFF_UP */};
-  long fd = sys_socket(JB_AF_INET, JB_SOCK_DGRAM | JB_SOCK_CLOEXEC, 0);
-  if (fd < 0)
-    return give_up(room, JB_STEP_LOOPBACK, fd, "socket");
-  long rc = sys_ioctl((int)fd, 0x8914 /* SIOCSIFFLAGS */, &request);
-  (void)sys_close((int)fd);
-  return rc < 0 ? give_up(room, JB_STEP_LOOPBACK, rc, "lo") : 0;
-}
-
 /* Before the file systems that belong to a namespace (sysfs, mqueue), and
  * while the mounts that an ordinary user must show to get one are in sight. */
 static int op_namespaces(struct room *room)
 {
-  uint64_t namespaces = room->launch->start->namespaces;
-  long rc = sys_unshare((unsigned long)namespaces);
+  const struct rooms *rooms = &room->launch->rooms;
+  const int fds[] = {rooms->net, rooms->ipc, rooms->uts};
+  long rc = 0;
+  for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]) && rc == 0; i++)
+    if (fds[i] >= 0)
+      rc = sys_setns(fds[i], 0);
   if (rc < 0)
-    return give_up(room, JB_STEP_ENTER, rc, "unshare");
-  if ((namespaces & CLONE_NEWNET) != 0)
-    return loopback_up(room);
-  return 0;
+    return give_up(room, JB_STEP_ENTER, rc, "setns");
+  /* The cgroup namespace begins where the jail is by now. */
+  rc = sys_unshare((unsigned long)room->launch->start->namespaces);
+  return rc < 0 ? give_up(room, JB_STEP_ENTER, rc, "unshare") : 0;
 }
 
 static int op_enter(struct room *room)

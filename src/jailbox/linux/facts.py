@@ -183,6 +183,8 @@ class Readings:
 
         masks: Which of the candidates for masking exist.
 
+        guarded: Those of them that only root may open.
+
         landlock_abi: Version of Landlock, 0 if absent; ``None`` if nobody asked.
     """
 
@@ -201,6 +203,7 @@ class Readings:
     modules: tuple[str, ...] = ()
     nodes: tuple[CgroupNode, ...] = ()
     masks: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ()
     landlock_abi: int | None = None
 
 
@@ -284,6 +287,9 @@ class HostFacts:
 
         masks: Paths worth masking that exist here.
 
+        guarded: Those of them that only root may open. Nobody in a user namespace of
+            its own is that root.
+
         masked_proc: What is mounted over parts of ``/proc``. If anything is, the
             kernel lets no user namespace mount a fresh one.
     """
@@ -322,6 +328,7 @@ class HostFacts:
     cgroups: CgroupLayout = attrs.field(factory=CgroupLayout)
     rlimits: tuple[Rlimit, ...] = ()
     masks: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ()
     masked_proc: tuple[str, ...] = ()
 
     # --- who we are ---
@@ -684,6 +691,7 @@ def facts_from(seen: Readings) -> HostFacts:
         ),
         rlimits=seen.rlimits,
         masks=seen.masks,
+        guarded=seen.guarded,
         masked_proc=_masked_proc(mounts),
     )
 
@@ -817,6 +825,13 @@ def existing(candidates: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _is_guarded(path: str) -> bool:
+    """Whether neither group nor others may do anything with *path*."""
+    with contextlib.suppress(OSError):
+        return not os.lstat(path).st_mode & 0o077
+    return False
+
+
 def take_readings(
     masks: Iterable[str] = (), landlock_abi: Callable[[], int] | None = None
 ) -> Readings:
@@ -851,7 +866,8 @@ def take_readings(
         helpers=tuple((n, h) for n, h in helpers if h is not None),
         modules=("overlay",) if os.path.isdir(module) else (),
         nodes=_nodes(texts),
-        masks=existing(masks),
+        masks=(found := existing(masks)),
+        guarded=tuple(path for path in found if _is_guarded(path)),
         landlock_abi=landlock_abi() if landlock_abi is not None else None,
     )
 

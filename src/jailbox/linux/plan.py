@@ -38,12 +38,7 @@ __all__ = [
     "Tree",
 ]
 
-CLONE_NEWTIME = 0x00000080
-CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
-CLONE_NEWUTS = 0x04000000
-CLONE_NEWIPC = 0x08000000
-CLONE_NEWNET = 0x40000000
 
 ATTR_RDONLY = 0x1
 ATTR_NOSUID = 0x2
@@ -438,7 +433,10 @@ class LaunchPlan:
     Everything that one jail needs of the kernel.
 
     Attributes:
-        namespaces: ``CLONE_NEW*`` besides those of processes, users and mounts.
+        namespaces: ``CLONE_NEW*`` that are made when the jail has joined its groups;
+            those of processes, mounts, ipc and names every jail has.
+
+        network: A network namespace with nothing but its loopback.
 
         userns: Programs get a user namespace of their own.
 
@@ -476,6 +474,7 @@ class LaunchPlan:
     """
 
     namespaces: int
+    network: bool
     userns: bool
     groups: tuple[Group, ...] = ()
     collect: tuple[Collect, ...] = ()
@@ -505,7 +504,8 @@ class LaunchPlan:
 
     def describe(self) -> str:
         """Tell the whole plan in lines."""
-        lines = [f"namespaces {self.namespaces:#x}{' user' * self.userns}"]
+        kinds = " net" * self.network + " user" * self.userns
+        lines = [f"namespaces {self.namespaces:#x}{kinds}"]
         lines += [group.describe() for group in self.groups]
         lines += [f"collect {item.group}/{item.file}" for item in self.collect]
         lines += [op.describe() for op in self.ops]

@@ -87,7 +87,7 @@ MESSAGE_EXITED, MESSAGE_GONE = 19, 20
 _ID, _NAME = 8, 16  # where stamp_start() writes
 _NAME_SIZE = 64
 
-_USERNS, _LAYER, _KEYRING = 1, 4, 8
+_USERNS, _NET, _LAYER, _KEYRING = 1, 2, 4, 8
 _INTO, _TASKS, _SHARED = 1, 2, 4
 _TTY, _AGENT, _NO_NEW_PRIVS, _KEEP_GROUPS, _MAKE_CWD, _LOG = 1, 2, 4, 8, 16, 32
 _RECURSIVE, _IDMAP, _MAKE_DIR, _MAKE_FILE, _STRICT, _OPTIONAL = 1, 2, 4, 8, 16, 32
@@ -344,7 +344,10 @@ def encode_start(
         START.size + len(program) + len(rest),
         0,
         b"",
-        _USERNS * plan.userns | _LAYER * plan.keep_layer | _KEYRING,
+        _USERNS * plan.userns
+        | _NET * plan.network
+        | _LAYER * plan.keep_layer
+        | _KEYRING,
         0,
         plan.namespaces,
         fds.channel,
