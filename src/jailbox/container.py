@@ -3,10 +3,10 @@ Container, and `run`: what users hold. Thin: every line of work is an engine's.
 """
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 import attrs
 
@@ -17,7 +17,12 @@ from jailbox.flow import drive
 from jailbox.image import Image
 from jailbox.spec.change import Change
 from jailbox.spec.command import AnyCommand, User, argv_of
-from jailbox.spec.container import ContainerSpec, ContainerState, ProgramSpec
+from jailbox.spec.container import (
+    ContainerSpec,
+    ContainerState,
+    ProgramSpec,
+    Stderr,
+)
 from jailbox.spec.image import Source
 from jailbox.spec.limits import DEFAULT_LIMITS, Limits
 from jailbox.spec.mount import Mount
@@ -77,11 +82,15 @@ def _seconds(timeout: float | timedelta | None) -> float | None:
 def _descriptors(pass_fds: Sequence[int]) -> tuple[int, ...]:
     fds = tuple(pass_fds)
     for fd in fds:
-        if isinstance(fd, bool) or not isinstance(fd, int) or fd < 0:
+        if not _is_descriptor(fd):
             raise SpecError(
                 "pass_fds", "has no descriptor", value=fd, accepted="open descriptors"
             )
     return fds
+
+
+def _is_descriptor(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def run(
@@ -106,7 +115,7 @@ def run(
     hostname: str | None = None,
     read_only: bool = False,
     security: Security | None = None,
-    stderr: str | None = None,
+    stderr: Stderr | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Result[Any]:
     """
@@ -200,6 +209,41 @@ def run(
     return result.check() if check else result
 
 
+class _CopyOut(Protocol):
+    """``container.get(path, target)``."""
+
+    def __call__(
+        self, path: AnyPath, target: AnyPath | None = None, **options: Any
+    ) -> Any: ...
+
+
+class _Get:
+    """
+    Two words of the field that are the same: find a container, and copy out of one.
+
+    ``Container.get(name)`` finds the container of that name.
+
+    ``container.get(path, target)`` copies a file or directory out of it: to *target*
+    on the host, or as bytes without one. `jailbox.run.files.Files.get` has the options.
+
+    Raises:
+        NotFound: If there is no such container, or no such file.
+    """
+
+    @overload
+    def __get__(
+        self, instance: None, owner: "type[Container]"
+    ) -> "Callable[[str], Container]": ...
+
+    @overload
+    def __get__(self, instance: "Container", owner: "type[Container]") -> _CopyOut: ...
+
+    def __get__(self, instance: "Container | None", owner: "type[Container]") -> Any:
+        if instance is None:
+            return lambda name: owner._view(default_engine().find(name))
+        return instance._box.files().get
+
+
 class Container:
     """
     A container: a place of its own for programs.
@@ -273,21 +317,15 @@ class Container:
         )
         self._adopt(default_engine().create(spec))
 
+    get = _Get()
+
     def _adopt(self, box: Any) -> None:
         self._box = box
         # Tied to this object: whoever drops it has nothing left to stop it with.
-        self._closer = weakref.finalize(self, _remove, box)
+        self._closer: weakref.finalize[Any, Any] | None = weakref.finalize(
+            self, _remove, box
+        )
         self._closer.atexit = False
-
-    @classmethod
-    def get(cls, name: str) -> Self:
-        """
-        Find a container by its name.
-
-        Raises:
-            NotFound: If there is none.
-        """
-        return cls._view(default_engine().find(name))
 
     @classmethod
     def list(cls, labels: Mapping[str, str] | None = None) -> "list[Self]":
@@ -421,7 +459,7 @@ class Container:
         user: int | str | User | None = None,
         groups: Iterable[int | str] = (),
         umask: int = 0o022,
-        stderr: str | None = None,
+        stderr: Stderr | None = None,
         pass_fds: Sequence[int] = (),
     ) -> Result[Any]:
         """
@@ -458,7 +496,7 @@ class Container:
         user: int | str | User | None = None,
         groups: Iterable[int | str] = (),
         umask: int = 0o022,
-        stderr: str | None = None,
+        stderr: Stderr | None = None,
         pass_fds: Sequence[int] = (),
     ) -> "Process[Any]":
         """
@@ -492,7 +530,7 @@ class Container:
         user: int | str | User | None,
         groups: Iterable[int | str],
         umask: int,
-        stderr: str | None,
+        stderr: Stderr | None,
         timeout: float | timedelta | None,
         max_output: int | None,
         fds: tuple[int, ...],
@@ -526,14 +564,6 @@ class Container:
         See `jailbox.run.files.Files.put` for *options*.
         """
         return self._box.files().put(source, target, **options)
-
-    def get(self, path: AnyPath, target: AnyPath | None = None, **options: Any) -> Any:
-        """
-        Copy out of it: to *target* on the host, or as bytes.
-
-        See `jailbox.run.files.Files.get` for *options*.
-        """
-        return self._box.files().get(path, target, **options)
 
     def changes(self) -> tuple[Change, ...]:
         """What differs from the image, sorted by path."""

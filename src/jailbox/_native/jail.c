@@ -16,6 +16,7 @@
 struct stage {
   const struct launch *launch;
   struct jb_report *report;
+  struct layer layer;
   int slots[JB_SLOTS_MAX];
 };
 
@@ -54,6 +55,46 @@ static int build_root(struct stage *stage)
   for (size_t i = 0; i < JB_SLOTS_MAX; i++)
     stage->slots[i] = -1;
   return ops_run(stage->launch, stage->slots, stage->report);
+}
+
+static int open_directory(int at, const char *path)
+{
+  return (int)sys_openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+}
+
+/* The writable layer, and both halves of every overlay on it, outlast the
+ * building for those who will ask what was changed. */
+static int keep_layer(struct stage *stage)
+{
+  struct layer *layer = &stage->layer;
+  char name[96];
+  size_t count;
+  const struct jb_start *start = stage->launch->start;
+  const struct record *record = &stage->launch->record;
+  const struct jb_op *ops =
+    record_array(record, start->ops, sizeof(*ops), &count);
+  *layer = (struct layer){.fd = -1};
+  if (start->layer_slot < 0 || start->layer_slot >= JB_SLOTS_MAX)
+    return 0;
+  layer->fd = stage->slots[start->layer_slot];
+  if ((start->flags & JB_START_LAYER) == 0)
+    return 0;
+  for (size_t i = 0; i < count && layer->count < JB_OVERLAYS_MAX; i++) {
+    size_t lowers;
+    const uint32_t *lower =
+      record_array(record, ops[i].data, sizeof(*lower), &lowers);
+    if (ops[i].kind != JB_OP_OVERLAY || ops[i].source != start->layer_slot)
+      continue;
+    struct text text = text_into(name, sizeof(name));
+    text_add(&text, record_text(record, ops[i].path));
+    text_add(&text, "-upper");
+    bool single = lowers == 1 && lower[0] < JB_SLOTS_MAX;
+    layer->overlays[layer->count++] = (struct overlay){
+      .upper = open_directory(layer->fd, name),
+      .lower = single ? open_directory(stage->slots[lower[0]], ".") : -1,
+    };
+  }
+  return 0;
 }
 
 static int name_host(struct stage *stage)
@@ -111,45 +152,11 @@ static const struct {
                                           before the cgroup namespace is made */
   {JB_STEP_NONE, build_root},          /* needs the keeper's rights; names its
                                           own steps */
+  {JB_STEP_NONE, keep_layer},          /* root of the jail may not open it */
   {JB_STEP_HOSTNAME, name_host},       /* the uts namespace is ours by now */
   {JB_STEP_KEYRING, leave_keyring},    /* as the ids that own the keyring */
   {JB_STEP_IDENTITY, enter_identity},  /* last: no right is left after it */
 };
-
-/* The writable layer, and both halves of every overlay on it, outlast the
- * building for those who will ask what was changed. */
-static void keep_layer(const struct stage *stage, struct layer *layer)
-{
-  char name[96];
-  size_t count;
-  const struct jb_start *start = stage->launch->start;
-  const struct record *record = &stage->launch->record;
-  const struct jb_op *ops =
-    record_array(record, start->ops, sizeof(*ops), &count);
-  *layer = (struct layer){.fd = -1};
-  if (start->layer_slot < 0 || start->layer_slot >= JB_SLOTS_MAX)
-    return;
-  layer->fd = stage->slots[start->layer_slot];
-  if ((start->flags & JB_START_LAYER) == 0)
-    return;
-  for (size_t i = 0; i < count && layer->count < JB_OVERLAYS_MAX; i++) {
-    size_t lowers;
-    const uint32_t *lower =
-      record_array(record, ops[i].data, sizeof(*lower), &lowers);
-    if (ops[i].kind != JB_OP_OVERLAY || ops[i].source != start->layer_slot)
-      continue;
-    struct text text = text_into(name, sizeof(name));
-    text_add(&text, record_text(record, ops[i].path));
-    text_add(&text, "-upper");
-    layer->overlays[layer->count++] = (struct overlay){
-      .upper = (int)sys_openat(layer->fd, name,
-                               O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0),
-      .lower = lowers == 1 && lower[0] < JB_SLOTS_MAX
-                 ? stage->slots[lower[0]]
-                 : -1,
-    };
-  }
-}
 
 void jail_main(const struct launch *launch)
 {
@@ -166,7 +173,5 @@ void jail_main(const struct launch *launch)
       sys_exit_group(1);
     }
   }
-  struct layer layer;
-  keep_layer(&stage, &layer);
-  init_main(launch, &layer);
+  init_main(launch, &stage.layer);
 }

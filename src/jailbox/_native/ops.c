@@ -223,6 +223,7 @@ static long layer_directory(const struct room *room, int layer,
  * refused until that is taken away (overlayfs.rst, "Volatile mount"). */
 static void forgive_volatile(int work)
 {
+  (void)sys_unlinkat(work, "work/incompat/volatile/dirty", 0);
   (void)sys_unlinkat(work, "work/incompat/volatile", AT_REMOVEDIR);
   (void)sys_unlinkat(work, "work/incompat", AT_REMOVEDIR);
 }

@@ -6,15 +6,17 @@ this machine. An engine elsewhere needs no change above this file.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
-from jailbox.engine.doctor import Report
 from jailbox.flow import Flow
 from jailbox.spec.change import Change
 from jailbox.spec.container import ContainerSpec, ContainerState, ProgramSpec
 from jailbox.spec.result import Result
+
+if TYPE_CHECKING:
+    from jailbox.engine.doctor import Report
 
 __all__ = ["Box", "Engine", "Io", "LogEntry", "Stats"]
 
@@ -95,6 +97,10 @@ class Box(Protocol):
         """Its name."""
 
     @property
+    def spec(self) -> ContainerSpec:
+        """What was wanted."""
+
+    @property
     def state(self) -> ContainerState | None:
         """The state it is in now; ``None`` when it is removed."""
 
@@ -141,7 +147,9 @@ class Box(Protocol):
 class Engine(Protocol):
     """A place where containers run."""
 
-    def run(self, spec: ContainerSpec, io: Io, source: Any) -> Flow[Result[Any]]:
+    def run(
+        self, spec: ContainerSpec, io: Io, source: Any, timeout: float | None
+    ) -> Flow[Result[Any]]:
         """Run one program in a container of its own, to its end."""
 
     def create(self, spec: ContainerSpec) -> Box:
@@ -153,5 +161,5 @@ class Engine(Protocol):
     def boxes(self) -> Sequence[Box]:
         """Every container there is."""
 
-    def doctor(self) -> Report:
+    def doctor(self) -> "Report":
         """Examine the machine."""

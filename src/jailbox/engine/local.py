@@ -27,6 +27,7 @@ from jailbox.linux.state import run_directory
 from jailbox.run.compile import Compiled, compile_container, compile_program
 from jailbox.run.host import host_rootfs
 from jailbox.run.images import directory_rootfs
+from jailbox.run.process import Process
 from jailbox.run.rootfs import Rootfs
 from jailbox.run.sandbox import Sandbox, Wanted
 from jailbox.run.streams import check_input
@@ -254,7 +255,8 @@ class LocalEngine:
             max_output=spec.max_output,
             timeout=timeout,
         )
-        process: Any = sandbox.start(ready.program, wanted)
+        process: Process[Any] | None = sandbox.start(ready.program, wanted)
+        assert process is not None  # noqa: S101  # there is a program
         try:
             return (yield from process.communication(source))
         finally:

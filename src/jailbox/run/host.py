@@ -78,6 +78,12 @@ def host_rootfs(*, network: bool = False) -> Rootfs:
             overlays.append(Shown(path, path))
     ops += _configuration()
     shown = [Shown(path, path) for path in _interpreter()]
+    # In the shared layer, so that no jail has to make them, nor is told it did.
+    ops += [
+        Dir(0, path, exist_ok=True)
+        for place in shown
+        for path in _with_parents(place.target.strip("/"))
+    ]
     if network and os.path.isfile("/etc/resolv.conf"):
         shown.append(Shown(os.path.realpath("/etc/resolv.conf"), "/etc/resolv.conf"))
         ops.append(File(0, "etc/resolv.conf", b""))
@@ -102,6 +108,11 @@ def _interpreter() -> list[str]:
         if not covered and not inside and os.path.isdir(prefix):
             found.append(prefix)
     return found
+
+
+def _with_parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
 
 
 def _search_path() -> str:

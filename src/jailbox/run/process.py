@@ -137,7 +137,7 @@ class Process(Generic[Text]):
             None if wiring.timeout is None else self._began + wiring.timeout
         )
         self._result: Result[Text] | None = None
-        self._closer = weakref.finalize(
+        self._closer: weakref.finalize[Any, Any] = weakref.finalize(
             self, _close_leftovers, os.getpid(), channel, wiring.kill
         )
         self._closer.atexit = False
@@ -241,7 +241,7 @@ class Process(Generic[Text]):
             ]
         reads = [channel.fileno()]
         reads += [c.fd for c in self._captures if c.fd is not None]
-        writes = ()
+        writes: tuple[int, ...] = ()
         if self._feed is not None and self._feed.fd is not None:
             writes = (self._feed.fd,)
         readable, writable = yield from ready(tuple(reads), writes, deadline)

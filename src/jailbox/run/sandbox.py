@@ -221,28 +221,32 @@ class Sandbox:
             # No program to carry it, but the jail's domain is made at its start.
             plan = attrs.evolve(plan, program=_domain(self.compiled))
         sources = _open_sources(plan)
-        ends = None
         try:
             ends = Ends(program, wanted)
-            fds = list(ends.fds)
-            place = None
-            if layer is not None:
-                place = len(fds)
-                fds.append(layer)
-            descriptors = ends.descriptors(layer=place, sources=len(fds))
-            record = self._records(plan, descriptors)
-            self._keeper.start(record, self.number, self.name, [*fds, *sources])
-            ends.sent()
-        except BaseException:
-            if ends is not None:
+            try:
+                self._send_start(plan, ends, layer, sources)
+            except BaseException:
                 ends.abandon()
-            raise
+                raise
         finally:
             close_all(sources)
         self.channel = Channel(ends.channel)
         if program is None:
             return None
         return self._process(program, wanted, ends, self.channel, whole_jail=True)
+
+    def _send_start(
+        self, plan: LaunchPlan, ends: Ends, layer: int | None, sources: list[int]
+    ) -> None:
+        fds = list(ends.fds)
+        place = None
+        if layer is not None:
+            place = len(fds)
+            fds.append(layer)
+        descriptors = ends.descriptors(layer=place, sources=len(fds))
+        record = self._records(plan, descriptors)
+        self._keeper.start(record, self.number, self.name, [*fds, *sources])
+        ends.sent()
 
     def await_ready(self) -> Flow[int | None]:
         """
