@@ -165,6 +165,7 @@ struct jb_collect {
 #define JB_PROGRAM_KEEP_GROUPS 8u    /* setgroups is denied in a one-id map */
 #define JB_PROGRAM_MAKE_CWD 16u
 #define JB_PROGRAM_LOG 32u           /* init writes the output to a log */
+#define JB_PROGRAM_QUIET 64u         /* nobody waits for STARTED */
 
 struct jb_rlimit {
   uint32_t resource;

@@ -377,8 +377,9 @@ static bool start_program(struct supervisor *self, const struct record *record,
   self->program = spawned.pid;
   if (program->timeout_ns != 0)
     self->deadline = self->started + program->timeout_ns;
-  (void)channel_send(self->channel, &started, sizeof(started),
-                     &spawned.terminal, spawned.terminal >= 0 ? 1 : 0);
+  if ((program->flags & JB_PROGRAM_QUIET) == 0)
+    (void)channel_send(self->channel, &started, sizeof(started),
+                       &spawned.terminal, spawned.terminal >= 0 ? 1 : 0);
   if (spawned.terminal >= 0)
     (void)sys_close(spawned.terminal);
   return true;

@@ -213,13 +213,11 @@ class LocalEngine:
         rootfs = self.rootfs(spec)
         compiled = self.compile(spec, rootfs)
         hostname = spec.hostname or _HOSTNAME
-        compiled = attrs.evolve(
-            compiled, plan=attrs.evolve(compiled.plan, hostname=hostname)
-        )
-        main = self.compile_program(
-            program, spec, rootfs, compiled, hostname=hostname
-        )
-        return _Prepared(compiled, main)
+        main = self.compile_program(program, spec, rootfs, compiled, hostname=hostname)
+        # One wake-up less: what is run to its end was executed.
+        main = attrs.evolve(main, quiet=True)
+        plan = attrs.evolve(compiled.plan, hostname=hostname, program=main)
+        return _Prepared(attrs.evolve(compiled, plan=plan), main)
 
     # --- doing -------------------------------------------------------------------
 

@@ -376,6 +376,8 @@ class Program:
 
         overlay: Which overlay the agent may compare.
 
+        quiet: Nobody waits for the news that it was executed.
+
         log_limit: Output goes to a log of so many bytes; ``None``: to descriptors.
     """
 
@@ -399,6 +401,7 @@ class Program:
     timeout: float | None = None
     agent: bool = False
     overlay: int = -1
+    quiet: bool = False
     log_limit: int | None = None
 
     def describe(self) -> str:
@@ -427,7 +430,7 @@ class Prepared:
     ops: tuple[Op, ...]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class LaunchPlan:
     """
     Everything that one jail needs of the kernel.

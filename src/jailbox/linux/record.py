@@ -90,6 +90,7 @@ _NAME_SIZE = 64
 _USERNS, _NET, _LAYER, _KEYRING = 1, 2, 4, 8
 _INTO, _TASKS, _SHARED = 1, 2, 4
 _TTY, _AGENT, _NO_NEW_PRIVS, _KEEP_GROUPS, _MAKE_CWD, _LOG = 1, 2, 4, 8, 16, 32
+_QUIET = 64
 _RECURSIVE, _IDMAP, _MAKE_DIR, _MAKE_FILE, _STRICT, _OPTIONAL = 1, 2, 4, 8, 16, 32
 _USERXATTR, _VOLATILE, _REUSE, _PREPARED = 64, 128, 512, 1024
 
@@ -195,6 +196,7 @@ def _program(heap: _Heap, program: Program | None, fds: Descriptors) -> bytes:
         | _KEEP_GROUPS * (program.groups is None)
         | _MAKE_CWD * program.make_cwd
         | _LOG * (program.log_limit is not None and fds.log is not None)
+        | _QUIET * program.quiet
     )
     columns, rows = program.tty or (0, 0)
     rlimits = b"".join(RLIMIT.pack(n, 0, soft, hard) for n, soft, hard in program.rlimits)

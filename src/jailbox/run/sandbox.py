@@ -216,7 +216,8 @@ class Sandbox:
         """
         plan = self.compiled.plan
         if program is not None:
-            plan = attrs.evolve(plan, program=program)
+            if plan.program is not program:
+                plan = attrs.evolve(plan, program=program)
         elif self.compiled.security.landlock:
             # No program to carry it, but the jail's domain is made at its start.
             plan = attrs.evolve(plan, program=_domain(self.compiled))
