@@ -30,8 +30,10 @@ PATIENCE = 1.0
 # The processes of ours call themselves so (`/proc/PID/comm`).
 COMM = "jailbox"
 
-# Network namespaces that a keeper may hold ready for its next jails.
-NETNS_POOL = 16
+# Namespaces of a kind that a keeper may hold ready for its next jails (READY_MAX in
+# _native/keeper.h). How many there are at a moment says nothing.
+READY = 4
+READY_KINDS = ("ipc", "net", "user", "uts")
 
 # A keeper's name, which its file and its control groups carry: the number of the
 # host process, and some digits.
@@ -254,7 +256,8 @@ class Census:
             f"{everyone[pid].name} (pid {pid})" for pid in ours if pid not in ready
         )
         held = sum(map(_descriptor_kinds, ready), Counter[str]())
-        held["net"] -= NETNS_POOL
+        for kind in READY_KINDS:
+            held[kind] -= READY
         children = {
             int(pid)
             for thread in _list("/proc/self/task")

@@ -15,14 +15,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
 
-PROJECT = Path(__file__).parent.parent
+from tests.distribution import PROJECT, do
 
 # The user database is one file with one lock.
 LOCK_PATIENCE = 10.0
@@ -108,38 +107,16 @@ class Shelf:
         return user.run(command, cwd=self.path, timeout=timeout)
 
 
-def fill_shelf(path: Path) -> Shelf:
+def fill_shelf(path: Path, wheel: Path) -> Shelf:
     """Make a shelf in *path*, an empty directory that everybody may read."""
-    wheels = path / "wheels"
-    _build_wheel(wheels)
-    (wheel,) = wheels.glob("*.whl")
-    _do(["/usr/bin/python3", "-m", "venv", str(path / "venv")])
+    do(["/usr/bin/python3", "-m", "venv", path / "venv"], path)
     shelf = Shelf(path)
-    _do([str(shelf.python), "-m", "pip", "install", "--quiet", f"{wheel}[test]"])
+    do([shelf.python, "-m", "pip", "install", "--quiet", f"{wheel}[test]"], path)
     shutil.copytree(
         PROJECT / "tests", path / "tests", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copy(PROJECT / "pyproject.toml", path)
     return shelf
-
-
-def _build_wheel(directory: Path) -> None:
-    """Build from an sdist's view of the tree, so that no build directory is shared."""
-    source = directory / "source"
-    shutil.copytree(PROJECT / "src", source / "src")
-    for name in ("LICENSE", "README.md", "pyproject.toml", "setup.py"):
-        shutil.copy(PROJECT / name, source)
-    for stale in (source / "src").rglob("*.so"):
-        stale.unlink()
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    _do([*pip, "--wheel-dir", str(directory), str(source)])
-
-
-def _do(argv: list[str]) -> None:
-    """Run a command of the test set-up; what it said is in the error."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{argv} failed:\n{done.stdout}{done.stderr}")
 
 
 @contextlib.contextmanager
