@@ -37,9 +37,12 @@ def read_in_root(root: str, path: str) -> bytes | None:
         return None
     if fd < 0:
         raise ContentError(f"cannot read {path} of the image: {os.strerror(-fd)}")
+    # Looked at before it becomes a file: open() itself refuses a directory, in words
+    # that name a number, and leaves the descriptor to us.
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ContentError(f"{path} of the image is no regular file")
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ContentError(f"{path} of the image is no regular file")
         data = file.read(_LIMIT + 1)
     if len(data) > _LIMIT:
         raise ContentError(f"{path} of the image is larger than {_LIMIT} bytes")
