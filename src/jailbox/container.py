@@ -2,6 +2,7 @@
 Container, and `run`: what users hold. Thin: every line of work is an engine's.
 """
 
+import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -16,6 +17,7 @@ from jailbox.errors import SpecError, SpecTypeError
 from jailbox.flow import drive
 from jailbox.image import Image
 from jailbox.spec.change import Change
+from jailbox.spec.checks import several, whole
 from jailbox.spec.command import AnyCommand, User, argv_of
 from jailbox.spec.container import (
     ContainerSpec,
@@ -31,13 +33,15 @@ from jailbox.spec.result import Result
 from jailbox.spec.security import Security
 from jailbox.spec.signals import signal_number
 from jailbox.spec.texts import AnyPath
-from jailbox.spec.units import parse_duration
+from jailbox.spec.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from jailbox.run.files import ContainerPath
     from jailbox.run.process import Process
 
 __all__ = ["Container", "run"]
+
+_FD_MAX = 2**31 - 1
 
 
 def _source(image: Image) -> Source:
@@ -71,7 +75,7 @@ def _limits(
             )
         changes["memory"] = memory
     if max_output is not None:
-        changes["output"] = max_output
+        changes["output"] = parse_size(max_output, "max_output")
     return attrs.evolve(found, **changes) if changes else found
 
 
@@ -80,17 +84,18 @@ def _seconds(timeout: float | timedelta | None) -> float | None:
 
 
 def _descriptors(pass_fds: Sequence[int]) -> tuple[int, ...]:
-    fds = tuple(pass_fds)
-    for fd in fds:
-        if not _is_descriptor(fd):
+    accepted = "numbers of open descriptors: [3, 4]"
+    fds = several(pass_fds, "pass_fds", accepted)
+    for number, fd in enumerate(fds):
+        argument = f"pass_fds[{number}]"
+        whole(fd, argument, 0, _FD_MAX, accepted)
+        try:
+            os.fstat(fd)
+        except OSError:
             raise SpecError(
-                "pass_fds", "has no descriptor", value=fd, accepted="open descriptors"
-            )
-    return fds
-
-
-def _is_descriptor(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+                argument, "is not open", value=fd, accepted=accepted
+            ) from None
+    return tuple(fds)
 
 
 def run(
@@ -322,10 +327,10 @@ class Container:
     def _adopt(self, box: Any) -> None:
         self._box = box
         # Tied to this object: whoever drops it has nothing left to stop it with.
-        self._closer: weakref.finalize[Any, Any] | None = weakref.finalize(
-            self, _remove, box
-        )
-        self._closer.atexit = False
+        self._closer: weakref.finalize[Any, Any] | None = None
+        if not box.spec.detach:
+            self._closer = weakref.finalize(self, _remove, box)
+            self._closer.atexit = False
 
     @classmethod
     def list(cls, labels: Mapping[str, str] | None = None) -> "list[Self]":

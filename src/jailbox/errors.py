@@ -45,7 +45,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jailbox.spec.result import Result
+    from jailbox.spec.result import Cause, Result
 
 __all__ = [
     "ComposeError",
@@ -645,11 +645,15 @@ class LaunchError(JailboxError, OSError):
         detail: What the step worked on, or ``None``.
 
         index: Which of several equal steps (the third mount), or ``None``.
+
+        cause: Why the program could not be executed, at the step ``exec``; ``None``
+            at others, or if nothing more is known.
     """
 
     step: str
     detail: str | None
     index: int | None
+    cause: "Cause | None"
 
     def __init__(
         self,
@@ -658,9 +662,11 @@ class LaunchError(JailboxError, OSError):
         detail: str | None = None,
         index: int | None = None,
         *,
+        cause: "Cause | None" = None,
         hint: str | None = None,
     ) -> None:
         OSError.__init__(self, errno, os.strerror(errno))
+        self.cause = cause
         self.step = step
         self.detail = detail
         self.index = index

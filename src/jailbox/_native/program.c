@@ -320,6 +320,62 @@ static bool next_candidate(const char **search, const char *name,
   return true;
 }
 
+static uint64_t little(const char *at, size_t size)
+{
+  uint64_t value = 0;
+  while (size-- > 0)
+    value = value << 8 | (unsigned char)at[size];
+  return value;
+}
+
+/* What a 64-bit ELF names as its loader, as far as that is in the *got* bytes
+ * of *head*: where it begins, and in *length* how long it is. */
+static const char *loader_in(const char *head, size_t got, size_t *length)
+{
+  *length = 0;
+  if (got < 64)
+    return head;
+  uint64_t at = little(head + 32, 8);
+  uint64_t size = little(head + 54, 2);
+  for (uint64_t left = little(head + 56, 2); left > 0; left--, at += size) {
+    if (size < 56 || at > got || got - at < size)
+      break;
+    uint64_t from = little(head + at + 8, 8);
+    uint64_t count = little(head + at + 32, 8);
+    if (little(head + at, 4) != 3 /* PT_INTERP */ || from > got ||
+        got - from < count)
+      continue;
+    *length = (size_t)count;
+    return head + from;
+  }
+  return head;
+}
+
+/* Say what was refused, for whoever explains it: behind the NUL of the detail
+ * stands how the file begins; of an ELF 20 bytes, then its loader's name. */
+static void quote_file(struct jb_report *report)
+{
+  char head[4096];
+  size_t at = text_length(report->detail) + 1;
+  long fd = sys_openat(AT_FDCWD, report->detail,
+                       O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
+  if (fd < 0)
+    return;
+  long got = sys_read((int)fd, head, sizeof(head));
+  (void)sys_close((int)fd);
+  if (got <= 0)
+    return;
+  bool elf = got > 20 && little(head, 4) == 0x464c457fu;
+  size_t length;
+  const char *loader = loader_in(head, (size_t)got, &length);
+  for (size_t i = 0; i < (elf ? 20 : (size_t)got); i++)
+    if (at < sizeof(report->detail))
+      report->detail[at++] = head[i];
+  for (size_t i = 0; elf && i < length; i++)
+    if (at < sizeof(report->detail))
+      report->detail[at++] = loader[i];
+}
+
 static int become_program(struct passage *passage)
 {
   char path[4096];
@@ -347,6 +403,9 @@ static int become_program(struct passage *passage)
   if (most.step == 0 || (most.error == JB_ENOENT && most.index != 1))
     (void)refuse(&most, JB_STEP_EXEC, JB_ENOENT, -1, name);
   *passage->report = most;
+  /* Last, for the filter may kill for it: what counts has been said. */
+  if (most.error == JB_ENOEXEC || most.index == 1)
+    quote_file(passage->report);
   return -1;
 }
 

@@ -25,8 +25,11 @@ from jailbox.linux.record import (
     REPORT,
     STARTED,
 )
+from jailbox.spec.explain import explain_cause
+from jailbox.spec.result import Cause
 
 __all__ = [
+    "END",
     "STEPS",
     "End",
     "Exited",
@@ -36,6 +39,7 @@ __all__ = [
     "Reason",
     "Report",
     "Started",
+    "parse",
     "receive",
     "refusal",
 ]
@@ -64,13 +68,15 @@ class Report:
     errno: int
     index: int
     detail: str
+    head: bytes = b""
 
     @classmethod
     def read(cls, data: bytes) -> Self:
         """Read a ``jb_report``."""
         _, step, number, index, detail = REPORT.unpack_from(data)
-        text = detail.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-        return cls(step, number, index, text)
+        name, _, head = detail.partition(b"\0")
+        text = name.decode("utf-8", "surrogateescape")
+        return cls(step, number, index, text, head)
 
     @property
     def name(self) -> str:
@@ -126,10 +132,11 @@ class End:
 Message: TypeAlias = Report | Ready | Started | Exited | Gone | End
 
 _SIZE = GONE.size + 16 * 512 + 64
-_END = End()
+END = End()
 
 
-def _parse(data: bytes) -> Message:
+def parse(data: bytes) -> Message:
+    """Read one message."""
     kind = int.from_bytes(data[:4], "little")
     if kind == MESSAGE_REPORT:
         return Report.read(data)
@@ -149,7 +156,7 @@ def _parse(data: bytes) -> Message:
             texts.append(data[at : at + length])
             at += length
         return Gone(status, user / 1e9, system / 1e9, rss, left, tuple(texts))
-    return _END
+    return END
 
 
 def receive(channel: int) -> tuple[Message, int | None] | None:
@@ -167,19 +174,60 @@ def receive(channel: int) -> tuple[Message, int | None] | None:
     if got == -errno.EAGAIN:
         return None
     if got in {0, -errno.ECONNRESET, -errno.EPIPE}:
-        return _END, None
+        return END, None
     if got < 0:
         raise OSError(-got, os.strerror(-got))
-    message = _parse(bytes(ffi.buffer(buffer, got)))
+    message = parse(bytes(ffi.buffer(buffer, got)))
     return message, fd[0] if count[0] else None
 
 
 def refusal(report: Report) -> LaunchError:
     """Make the error for a refused step, with what to do about it."""
+    cause = _cause(report) if report.name == "exec" else None
+    advice = explain_cause(cause) if cause else hint(report.name, report.errno)
+    # Of a program the index only says whether the file is there.
+    numbered = report.index >= 0 and report.name != "exec"
     return LaunchError(
         report.name,
         report.errno,
         report.detail or None,
-        report.index if report.index >= 0 else None,
-        hint=hint(report.name, report.errno),
+        report.index if numbered else None,
+        cause=cause,
+        hint=advice,
     )
+
+
+# Numbers of processors in ELF (elf.h), by the kernel's names for them.
+_MACHINES = {
+    2: "sparc", 3: "i686", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm",
+    50: "ia64", 62: "x86_64", 183: "aarch64", 243: "riscv64", 247: "BPF",
+    258: "loongarch64",
+}  # fmt: skip
+_ELF = b"\x7fELF"
+_QUOTED = 20  # bytes of an ELF that _native/program.c quotes
+
+
+def _cause(report: Report) -> Cause | None:
+    """Tell from a refused exec, and how the file begins, what is wrong with it."""
+    path, head = report.detail, report.head
+    if report.errno == errno.EACCES:
+        return Cause("permission", path)
+    if report.errno == errno.ENOENT and report.index < 0:
+        return Cause("missing", path)
+    if report.errno == errno.ENOENT and head.startswith(_ELF):
+        return Cause("loader", path, _name(head[_QUOTED:]))
+    if report.errno == errno.ENOENT and head.startswith(b"#!"):
+        line = head[2:].split(b"\n")[0].strip(b" \t")
+        return Cause("interpreter", path, _name(line.replace(b"\t", b" ").split(b" ")[0]))
+    if report.errno != errno.ENOEXEC:
+        return None
+    if head.startswith(_ELF):
+        number = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")  # noqa: PLR2004
+        machine = _MACHINES.get(number, f"machine {number}")
+        if machine != os.uname().machine:
+            return Cause("architecture", path, machine)
+    return Cause("format", path)
+
+
+def _name(text: bytes) -> str | None:
+    return text.partition(b"\0")[0].decode("utf-8", "surrogateescape") or None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from jailbox.errors import NotFound
+from jailbox.errors import SpecError
 from jailbox.spec.command import ID_MAX, User
 
 __all__ = ["Identity", "identify"]
@@ -78,11 +78,11 @@ def _gid(wanted: int | str, group: str) -> int:
     for name, gid, _ in _groups(group):
         if name == wanted:
             return gid
-    raise NotFound(
+    raise SpecError(
         "group",
-        wanted,
-        where="the image's /etc/group",
-        hint="Use its number, or a name that the image has.",
+        "is not in the image's /etc/group",
+        value=wanted,
+        accepted="its number, or a name that the image has",
     )
 
 
@@ -97,7 +97,7 @@ def identify(
     and *groups*; never the host's.
 
     Raises:
-        NotFound: If the image has no user or group of that name.
+        SpecError: If the image has no user or group of that name.
     """
     wanted = User(0) if user is None else user
     entry = None
@@ -108,11 +108,11 @@ def identify(
             break
     if entry is None:
         if isinstance(wanted.user, str):
-            raise NotFound(
+            raise SpecError(
                 "user",
-                wanted.user,
-                where="the image's /etc/passwd",
-                hint="Use its number, or a name that the image has.",
+                "is not in the image's /etc/passwd",
+                value=wanted.user,
+                accepted="its number, or a name that the image has",
             )
         home = "/root" if wanted.user == 0 else "/"
         entry = _Entry("", wanted.user, 0, home)

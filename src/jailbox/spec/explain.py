@@ -16,12 +16,17 @@ from jailbox.spec.units import format_duration, format_size
 if TYPE_CHECKING:
     from jailbox.spec.result import Result
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_cause"]
 
 
 def explain(result: "Result[Any]") -> str:
     """Explain the end of a program, in sentences that fit a terminal and a log."""
     return " ".join(_sentences(result))
+
+
+def explain_cause(cause: Cause) -> str:
+    """Explain why a program could not be executed, likewise."""
+    return " ".join(_not_executed(cause))
 
 
 # The text of a result may be str or bytes; nothing here returns it.
