@@ -40,6 +40,7 @@ HELPER_SOURCES = [
     "ops.c",
     "program.c",
     "supervisor.c",
+    "visitors.c",
     "channel.c",
     *TREE_SOURCES,
     "freestanding.c",

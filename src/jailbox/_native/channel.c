@@ -20,8 +20,8 @@ int refuse(struct jb_report *report, enum jb_step step, long error, int index,
   return -1;
 }
 
-long channel_send(int socket, const void *message, size_t size, const int *fds,
-                  size_t count)
+static long send_flagged(int socket, const void *message, size_t size,
+                         const int *fds, size_t count, int flags)
 {
   union control control;
   /* The kernel reads what it sends; the cast drops a const it lacks. */
@@ -40,10 +40,22 @@ long channel_send(int socket, const void *message, size_t size, const int *fds,
     header.control_length = (control.header.length + 7) & ~(size_t)7;
   }
   for (;;) {
-    long sent = sys_sendmsg(socket, &header, JB_MSG_NOSIGNAL);
+    long sent = sys_sendmsg(socket, &header, JB_MSG_NOSIGNAL | flags);
     if (sent != -JB_EINTR)
       return sent < 0 ? sent : 0;
   }
+}
+
+long channel_send(int socket, const void *message, size_t size, const int *fds,
+                  size_t count)
+{
+  return send_flagged(socket, message, size, fds, count, 0);
+}
+
+long channel_try(int socket, const void *message, size_t size, const int *fds,
+                 size_t count)
+{
+  return send_flagged(socket, message, size, fds, count, JB_MSG_DONTWAIT);
 }
 
 long channel_receive(int socket, void *buffer, size_t size, int *fds,

@@ -51,6 +51,10 @@ int refuse(struct jb_report *report, enum jb_step step, long error, int index,
 long channel_send(int socket, const void *message, size_t size, const int *fds,
                   size_t count);
 
+/* The same, but refuse (-EAGAIN) rather than wait for room. */
+long channel_try(int socket, const void *message, size_t size, const int *fds,
+                 size_t count);
+
 /* Receive one message and its descriptors.  0 at the end of file. */
 long channel_receive(int socket, void *buffer, size_t size, int *fds,
                      size_t room, size_t *count, int flags);

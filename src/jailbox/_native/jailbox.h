@@ -9,6 +9,8 @@
  *   host <---- channel of a jail -> init       REPORT, READY, STARTED, EXITED
  *                                              EXEC, SIGNAL
  *   host <---- the same channel --- keeper     GONE, then end of file
+ *   visitor -- socket in a file --> keeper     the same, of a detached jail:
+ *                                              passed on to init and back
  *   host <---- channel of an exec > monitor    STARTED, EXITED, SIGNAL
  *
  * All of them are SOCK_SEQPACKET pairs: a datagram is a message, it arrives
@@ -251,6 +253,10 @@ struct jb_start {
   uint32_t fail_step;       /* test builds: this step is refused ... */
   uint32_t fail_errno;      /* ... with this errno */
   uint32_t reserved;
+  int32_t listener;         /* a keeper that outlives its host: descriptor of */
+  int32_t hold;             /* the socket for visitors, our end of channel, */
+  int32_t home;             /* and the directory for the record of the end */
+  uint32_t reserved2;
   struct jb_program program;
 };
 

@@ -48,6 +48,7 @@ struct keeper {
   struct rooms nets[READY_MAX];
   size_t nets_count;
   struct record config;
+  struct visitors visitors;
   int prepared[JB_PREPARED_MAX];
 };
 
@@ -261,8 +262,11 @@ __attribute__((noreturn)) static void become_jail(struct making *making)
   int keep[JB_FDS_MAX + JB_PREPARED_MAX + 24];
   size_t kept = 0;
   const struct launch *launch = &making->launch;
+  const struct jb_start *start = launch->start;
   for (size_t i = 0; i < launch->fd_count && kept < JB_FDS_MAX; i++)
-    keep[kept++] = launch->fds[i];
+    if ((int32_t)i != start->listener && (int32_t)i != start->hold &&
+        (int32_t)i != start->home)
+      keep[kept++] = launch->fds[i];
   for (size_t i = 0; i < launch->task_count; i++)
     keep[kept++] = making->tasks[i];
   keep[kept++] = launch->template;
@@ -348,6 +352,8 @@ static void start_jail(struct keeper *keeper, const struct record *record,
     if (pid > 0) {
       jail->pid = (int)pid;
       jail->pidfd = pidfd;
+      if (start->listener >= 0 && keeper->outlive)
+        visitors_open(&keeper->visitors, start, fds, count);
       jail->channel = (int)sys_fcntl(fds[start->channel], F_DUPFD_CLOEXEC,
                                      KEEPER_LOCK + 1);
     } else {
@@ -681,16 +687,20 @@ static void serve(struct keeper *keeper, char *buffer, size_t size)
   bool connected = true;
   for (;;) {
     bool lingering = dispose_ended(keeper);
-    if ((keeper->ending || !connected) && nothing_runs(keeper))
+    if ((keeper->ending || !connected) && nothing_runs(keeper) &&
+        !visitors_expected(&keeper->visitors))
       leave(keeper);
-    struct jb_pollfd fds[3] = {
+    struct jb_pollfd fds[3 + VISITORS_POLLS] = {
       {.fd = keeper->signals, .events = JB_POLLIN},
       {.fd = connected ? KEEPER_SOCKET : -1, .events = JB_POLLIN},
       {.fd = keeper->outlive || keeper->ending ? -1 : KEEPER_HOST,
        .events = JB_POLLIN},
     };
+    size_t watched = visitors_watch(&keeper->visitors, fds + 3);
     struct __kernel_timespec soon = {.tv_nsec = LINGER_POLL_NS};
-    (void)sys_ppoll(fds, 3, lingering ? &soon : NULL);
+    (void)sys_ppoll(fds, 3 + watched, lingering ? &soon : NULL);
+    if (visitors_serve(&keeper->visitors, fds + 3, watched, buffer, size))
+      kill_all(keeper);
     if ((fds[0].revents & JB_POLLIN) != 0) {
       (void)sys_read(keeper->signals, info, sizeof(info));
       reap_jails(keeper);
@@ -703,7 +713,9 @@ static void serve(struct keeper *keeper, char *buffer, size_t size)
       keeper->ending = true;
       kill_all(keeper);
     }
-    while (connected && !keeper->ending && quiet(keeper) && stock_up(keeper))
+    /* Who outlives its host has one jail, and will not have another. */
+    while (connected && !keeper->ending && !keeper->outlive && quiet(keeper) &&
+           stock_up(keeper))
       continue;
   }
 }
@@ -716,6 +728,7 @@ void keeper_main(void)
   struct jb_report report = {.index = -1};
   size_t count = 0;
   int fd = -1;
+  visitors_none(&keeper.visitors);
   for (size_t i = 0; i < JB_PREPARED_MAX; i++)
     keeper.prepared[i] = -1;
   default_signals();

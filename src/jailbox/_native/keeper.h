@@ -122,6 +122,29 @@ __attribute__((noreturn)) void init_main(const struct launch *launch,
 /* jail.c: what a fresh child does until it is an init */
 __attribute__((noreturn)) void jail_main(const struct launch *launch);
 
+/* visitors.c: a jail that outlives its host, and who asks for it */
+#define VISITORS_MAX 32
+#define VISITORS_POLLS (VISITORS_MAX + 2)
+
+struct visitors {
+  int listener; /* -1: the host itself is at the other end */
+  int hold;     /* the host's end of the jail's channel */
+  int home;
+  int clients[VISITORS_MAX];
+  /* What init said, to be told to whoever comes later; length 0: nothing. */
+  size_t lengths[5];
+  char said[5][2048];
+};
+
+void visitors_none(struct visitors *visitors);
+void visitors_open(struct visitors *visitors, const struct jb_start *start,
+                   const int *fds, size_t count);
+size_t visitors_watch(const struct visitors *visitors, struct jb_pollfd *fds);
+/* Returns true when a visitor wants the jail to be killed. */
+bool visitors_serve(struct visitors *visitors, const struct jb_pollfd *fds,
+                    size_t count, char *buffer, size_t size);
+bool visitors_expected(const struct visitors *visitors);
+
 /* keeper.c */
 __attribute__((noreturn)) void keeper_main(void);
 

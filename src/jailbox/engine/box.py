@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from jailbox.engine.base import Io, LogEntry, Stats
-from jailbox.errors import DeadlineExceeded, EngineError, StateError, Unsupported
+from jailbox.errors import DeadlineExceeded, EngineError, StateError
 from jailbox.flow import Flow, drive, ready
 from jailbox.linux.cgroup import parse_stats
 from jailbox.linux.fd import Fd
+from jailbox.linux.keeper import Keeper
 from jailbox.linux.plan import Program
 from jailbox.run.compile import Compiled
 from jailbox.run.files import Files
@@ -39,7 +40,7 @@ from jailbox.spec.units import parse_duration
 if TYPE_CHECKING:
     from jailbox.engine.local import LocalEngine
 
-__all__ = ["LocalBox"]
+__all__ = ["CREATED", "PAUSED", "RUNNING", "STOPPED", "LocalBox", "log_entries"]
 
 _SIGKILL = 9
 _SIGSTOP = 19
@@ -63,11 +64,6 @@ class LocalBox:
     """One container."""
 
     def __init__(self, engine: "LocalEngine", spec: ContainerSpec) -> None:
-        if spec.detach:
-            raise Unsupported(
-                "detached containers yet",
-                hint="Keep the program alive that owns the container.",
-            )
         self._engine = engine
         self._spec = spec
         self._owner = os.getpid()
@@ -79,6 +75,7 @@ class LocalBox:
         self._main: Process[Any] | None = None
         self._layer: Fd | None = None
         self._log: Fd | None = None
+        self._keeper: Keeper | None = None
         self._number: int | None = None
         self._result: Result[Any] | None = None
 
@@ -199,8 +196,9 @@ class LocalBox:
         plan = attrs.evolve(compiled.plan, hostname=self.hostname)
         compiled = attrs.evolve(compiled, plan=plan)
         self._rootfs, self._compiled = rootfs, compiled
+        keeper = self._own_keeper()
         sandbox = Sandbox(
-            engine.keeper(),
+            keeper,
             compiled,
             engine.new_name("box"),
             spec.limits,
@@ -209,6 +207,24 @@ class LocalBox:
         # The same number finds the same ids again, which own the layer.
         self._number = sandbox.number
         return sandbox
+
+    def _own_keeper(self) -> Keeper:
+        """
+        The keeper that knows whose ids own the layer.
+
+        Raises:
+            EngineError: If it has ended since the first start.
+        """
+        keeper = self._engine.keeper()
+        if self._keeper is None:
+            self._keeper = keeper
+        elif self._keeper is not keeper:
+            raise EngineError(
+                "the keeper of this process",
+                f"it was killed, and container {self.name} with it",
+                hint="Remove the container and make another.",
+            )
+        return keeper
 
     def _layer_fd(self) -> int | None:
         return None if self._layer is None else self._layer.fileno()
@@ -345,9 +361,10 @@ class LocalBox:
             self._look()
             if self._state in {RUNNING, PAUSED}:
                 yield from self._end()
-            if self._sandbox is not None:
-                self._sandbox.release()
             self._drop_jail()
+            # Also after a start that was refused, and a visit: they took ids as well.
+            if self._number is not None and self._keeper is not None:
+                self._keeper.kill(self._number, release=True)
             for fd in (self._layer, self._log):
                 if fd is not None:
                     fd.close()
@@ -497,10 +514,11 @@ class LocalBox:
                 return ()
             fd = self._log.fileno()
             data = os.pread(fd, os.fstat(fd).st_size, 0)
-        return tuple(_entries(data))
+        return tuple(log_entries(data))
 
 
-def _entries(data: bytes) -> Iterator[LogEntry]:
+def log_entries(data: bytes) -> Iterator[LogEntry]:
+    """Read a log as init writes it; an entry that is being written is left out."""
     at = 0
     while at + _LOG_ENTRY.size <= len(data):
         moment, stream, size = _LOG_ENTRY.unpack_from(data, at)

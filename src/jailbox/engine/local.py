@@ -14,8 +14,9 @@ import attrs
 
 from jailbox.engine.base import Io
 from jailbox.engine.box import LocalBox
+from jailbox.engine.detached import DetachedBox, find_detached, list_detached
 from jailbox.engine.doctor import Report, Trial, doctor
-from jailbox.errors import JailboxError, LaunchError, NotFound, SpecError
+from jailbox.errors import JailboxError, LaunchError, SpecError
 from jailbox.flow import Flow, drive
 from jailbox.linux.cgroup.plan import keeper_dirs
 from jailbox.linux.facts import HostFacts, read_facts
@@ -108,18 +109,21 @@ class LocalEngine:
                 if keeper is not None:
                     keeper.close()
                     self._recent.clear()
-                layout = self.facts.cgroups
-                groups = tuple(
-                    Group(
-                        path=directory.path.replace("/KEEPER", "/{keeper}"),
-                        settings=directory.writes,
-                        shared=True,
-                    )
-                    for directory in keeper_dirs(layout, "KEEPER")
-                )
-                keeper = Keeper(KeeperConfig(facts=self.facts, groups=groups))
+                config = KeeperConfig(facts=self.facts, groups=self.parents())
+                keeper = Keeper(config)
                 self._keeper = keeper
             return keeper
+
+    def parents(self) -> tuple[Group, ...]:
+        """The control groups that all jails of a keeper stand below."""
+        return tuple(
+            Group(
+                path=directory.path.replace("/KEEPER", "/{keeper}"),
+                settings=directory.writes,
+                shared=True,
+            )
+            for directory in keeper_dirs(self.facts.cgroups, "KEEPER")
+        )
 
     def close(self) -> None:
         """End the keeper and with it every container of this process."""
@@ -160,9 +164,10 @@ class LocalEngine:
         *,
         keep_layer: bool = False,
         reuse: bool = False,
+        keeper: Keeper | None = None,
     ) -> Compiled:
         """Decide everything about a container but its programs."""
-        keeper = self.keeper()
+        keeper = keeper or self.keeper()
         prepared = None
         if rootfs.prepared is not None:
             layer = rootfs.prepared
@@ -274,7 +279,8 @@ class LocalEngine:
                     value=name,
                     accepted="another name, or none",
                 )
-            box = LocalBox(self, attrs.evolve(spec, name=name))
+            kind = DetachedBox if spec.detach else LocalBox
+            box = kind(self, attrs.evolve(spec, name=name))
             self._boxes[name] = box
         return box
 
@@ -287,14 +293,14 @@ class LocalEngine:
         """Find a container by its name."""
         with self._lock:
             box = self._boxes.get(name)
-        if box is None:
-            raise NotFound("container", name, where="this process")
-        return box
+        return find_detached(self, name) if box is None else box
 
     def boxes(self) -> Sequence[LocalBox]:
-        """Every container of this process."""
+        """Every container of this process, and every detached one of this user."""
         with self._lock:
-            return tuple(self._boxes.values())
+            own = dict(self._boxes)
+        others = [box for box in list_detached(self) if box.name not in own]
+        return (*own.values(), *others)
 
     def doctor(self) -> Report:
         """Examine the machine, and start one real jail."""

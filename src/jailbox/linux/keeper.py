@@ -207,6 +207,13 @@ class Keeper:
             _await_end(self.pidfd)
         os.close(self.pidfd)
 
+    def leave(self) -> None:
+        """Leave a keeper that outlives us to itself."""
+        if self._socket >= 0:
+            os.close(self._socket)
+            os.close(self.pidfd)
+            self._socket = -1
+
     def _request(self, record: bytes | bytearray, fds: Sequence[int]) -> None:
         try:
             send(self._socket, record, fds)

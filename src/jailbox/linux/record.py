@@ -61,7 +61,7 @@ __all__ = [
 
 SPAN = struct.Struct("<II")
 PROGRAM = struct.Struct("<4I 8I 2I 2I 3Q 8I 8i Q 2H i i I Q")
-START = struct.Struct("<II Q 64s II Q ii 10I QQ iI 4I Q 4I")
+START = struct.Struct("<II Q 64s II Q ii 10I QQ iI 4I Q 4I 3i I")
 OP = struct.Struct("<II ii 4I QQ 4I")
 GROUP = struct.Struct("<4I II")
 SETTING = struct.Struct("<4I")
@@ -131,6 +131,12 @@ class Descriptors:
         layer: The writable layer kept from an earlier start.
 
         sources: The first of the host's trees.
+
+        listener: Of a detached jail: the socket for visitors.
+
+        hold: Likewise: our end of its channel.
+
+        home: Likewise: the directory for the record of its end.
     """
 
     channel: int = 0
@@ -142,6 +148,9 @@ class Descriptors:
     log: int | None = None
     layer: int | None = None
     sources: int = 0
+    listener: int | None = None
+    hold: int | None = None
+    home: int | None = None
 
 
 class _Heap:
@@ -368,6 +377,10 @@ def encode_start(
         plan.init_bounding,
         plan.cpus,
         *fault,
+        0,
+        _index(fds.listener),
+        _index(fds.hold),
+        _index(fds.home),
         0,
     )
     return bytearray(fixed + program + rest)

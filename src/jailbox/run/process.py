@@ -73,6 +73,8 @@ class Wiring:
         timeout: Seconds; ``None`` for none.
 
         supervised: The timeout is held by a monitor; we only look after it.
+
+        owned: It ends with us. A detached jail does not.
     """
 
     argv: tuple[str, ...]
@@ -85,6 +87,7 @@ class Wiring:
     whole_jail: bool = False
     timeout: float | None = None
     supervised: bool = False
+    owned: bool = True
 
 
 def _close_leftovers(owner: int, channel: Channel, kill: Callable[[], None]) -> None:
@@ -138,8 +141,9 @@ class Process(Generic[Text]):
         )
         self._result: Result[Text] | None = None
         self._closer: weakref.finalize[Any, Any] = weakref.finalize(
-            self, _close_leftovers, os.getpid(), channel, wiring.kill
-        )
+            self, _close_leftovers, os.getpid() if wiring.owned else 0, channel,
+            wiring.kill,
+        )  # fmt: skip
         self._closer.atexit = False
 
     # --- what is known -----------------------------------------------------
@@ -557,7 +561,8 @@ class Process(Generic[Text]):
         self.close_stdin()
         if self._closer.detach() is None:
             return
-        if self._channel.exited is None and not self._channel.over:
+        running = self._channel.exited is None and not self._channel.over
+        if running and self._wiring.owned:
             self._wiring.kill()
         self._channel.close()
 
@@ -574,7 +579,8 @@ class Process(Generic[Text]):
 
     def __del__(self) -> None:
         closer = getattr(self, "_closer", None)
-        if closer is not None and closer.alive and self._channel.exited is None:
+        running = closer is not None and closer.alive and self._channel.exited is None
+        if running and self._wiring.owned:
             warnings.warn(
                 f"process {self.argv[0]!r} was dropped while it ran",
                 ResourceWarning,

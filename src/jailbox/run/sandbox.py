@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import attrs
 
@@ -16,7 +17,7 @@ from jailbox.errors import EngineError, SpecError
 from jailbox.flow import Flow, ready
 from jailbox.linux.cgroup import CgroupReport, parse_collected
 from jailbox.linux.fd import channel_pair, close_all, open_path
-from jailbox.linux.keeper import Keeper, send
+from jailbox.linux.keeper import send
 from jailbox.linux.messages import refusal
 from jailbox.linux.plan import LaunchPlan, Program
 from jailbox.linux.record import Descriptors, encode_exec, encode_start
@@ -26,7 +27,7 @@ from jailbox.run.process import Process, Wiring
 from jailbox.spec.limits import Limits
 from jailbox.spec.result import Text
 
-__all__ = ["Ends", "Sandbox", "Wanted"]
+__all__ = ["Ends", "Sandbox", "Visit", "Wanted"]
 
 _PATIENCE = 30.0
 
@@ -59,6 +60,33 @@ class Wanted:
     max_output: int = 64 << 20
     log: int | None = None
     timeout: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Visit:
+    """
+    How a detached jail is found: descriptors that its keeper gets; borrowed.
+
+    Attributes:
+        listener: The socket on which visitors come.
+
+        home: The directory for the record of its end.
+    """
+
+    listener: int
+    home: int
+
+
+class _Asked(Protocol):
+    """What a sandbox asks of a keeper."""
+
+    def number(self) -> int: ...
+
+    def start(
+        self, record: bytearray, number: int, name: str, fds: Sequence[int]
+    ) -> None: ...
+
+    def kill(self, number: int, *, release: bool = False) -> None: ...
 
 
 class Ends:
@@ -177,7 +205,7 @@ class Sandbox:
 
     def __init__(
         self,
-        keeper: Keeper,
+        keeper: _Asked,
         compiled: Compiled,
         name: str,
         limits: Limits,
@@ -249,6 +277,49 @@ class Sandbox:
         self._keeper.start(record, self.number, self.name, [*fds, *sources])
         ends.sent()
 
+    def start_detached(
+        self, program: Program | None, wanted: Wanted, visit: "Visit"
+    ) -> None:
+        """
+        Send the request for a jail whose keeper outlives us.
+
+        Our end of its channel goes to the keeper; whoever wants to talk to the jail
+        visits it.
+        """
+        plan = attrs.evolve(
+            self.compiled.plan, program=program or _domain(self.compiled)
+        )
+        sources = _open_sources(plan)
+        try:
+            ends = Ends(program, wanted)
+            try:
+                fds = [*ends.fds, visit.listener, ends.channel, visit.home]
+                first = len(ends.fds)
+                descriptors = attrs.evolve(
+                    ends.descriptors(sources=len(fds)),
+                    listener=first,
+                    hold=first + 1,
+                    home=first + 2,
+                )
+                record = self._records(plan, descriptors)
+                self._keeper.start(record, self.number, self.name, [*fds, *sources])
+            finally:
+                ends.abandon()
+        finally:
+            close_all(sources)
+
+    def main_process(self, program: Program) -> Process[Any]:
+        """The main program of a jail that somebody else has started."""
+        wiring = self._wiring(program, Wanted(), self._open_channel(), whole_jail=True)
+        return Process(
+            attrs.evolve(wiring, owned=False),
+            self._open_channel(),
+            stdin=None,
+            stdout=None,
+            stderr=None,
+            max_output=0,
+        )
+
     def await_ready(self) -> Flow[int | None]:
         """
         Wait until the jail takes requests.
@@ -310,10 +381,22 @@ class Sandbox:
         *,
         whole_jail: bool,
     ) -> Process[Text]:
+        return Process(
+            self._wiring(program, wanted, channel, whole_jail=whole_jail),
+            channel,
+            stdin=ends.ours.get("stdin"),
+            stdout=ends.ours.get("stdout"),
+            stderr=ends.ours.get("stderr"),
+            max_output=wanted.max_output,
+        )
+
+    def _wiring(
+        self, program: Program, wanted: Wanted, channel: Channel, *, whole_jail: bool
+    ) -> Wiring:
         def end_exec() -> None:
             channel.signal(9, tree=True)
 
-        wiring = Wiring(
+        return Wiring(
             argv=program.argv,
             limits=self.limits,
             degraded=self.compiled.security.degraded,
@@ -324,14 +407,6 @@ class Sandbox:
             whole_jail=whole_jail,
             timeout=wanted.timeout,
             supervised=program.timeout is not None and not whole_jail,
-        )
-        return Process(
-            wiring,
-            channel,
-            stdin=ends.ours.get("stdin"),
-            stdout=ends.ours.get("stdout"),
-            stderr=ends.ours.get("stderr"),
-            max_output=wanted.max_output,
         )
 
     # --- ending --------------------------------------------------------------
