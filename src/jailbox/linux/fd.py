@@ -74,12 +74,12 @@ def channel_pair() -> tuple[int, int]:
 
 def open_path(path: str) -> int:
     """
-    Open a place of the host without following a last symbolic link.
+    Open a place of the host; links are followed, as for everybody on the host.
 
     The result says which file was meant, whatever happens to the path afterwards; it
     can neither be read nor written. Owned by the caller.
     """
-    return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return os.open(path, os.O_PATH | os.O_CLOEXEC)
 
 
 def close_all(fds: Iterable[int]) -> None:

@@ -435,7 +435,13 @@ def _root_ops(
     devices = _device_sources(slots, facts)
     dev, pts, shm, mqueue = (slots.new() for _ in range(4))
     slots.add(
-        Fs(dev, "tmpfs", _tmpfs_options(_DEV_SIZE, None, 0o755), ATTR_NOSUID | ATTR_NOEXEC),
+        # The jail's root may put something there, as in every other container.
+        Fs(
+            dev,
+            "tmpfs",
+            (*_tmpfs_options(_DEV_SIZE, None, 0o755), "uid=0", "gid=0"),
+            ATTR_NOSUID | ATTR_NOEXEC,
+        ),
         Fs(pts, "devpts", _devpts(facts, spec), ATTR_NOSUID | ATTR_NOEXEC),
         Fs(shm, "tmpfs", _tmpfs_options(_SHM_SIZE, None, 0o1777), _SAFE),
         Fs(mqueue, "mqueue", (), _SAFE),
