@@ -17,6 +17,7 @@ import pickle
 import shutil
 import socket
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -208,6 +209,8 @@ class DetachedBox(LocalBox):
             _Remote(channel), self._compiled, _JAIL, self._spec.limits, number=_NUMBER
         )
         sandbox.channel = channel
+        # Objects for it come and go; none of them may keep its visit open.
+        weakref.finalize(self, channel.close).atexit = False
         self._sandbox = sandbox
         program = None if self._rootfs is None else self._main_program()
         self._main = None if program is None else sandbox.main_process(program)
