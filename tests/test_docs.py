@@ -95,6 +95,7 @@ def test_every_block_is_found() -> None:
 
 @pytest.mark.slow
 @pytest.mark.userns
+@pytest.mark.cgroup
 def test_examples(tmp_path: Path) -> None:
     """Each example program ends well and prints what stands beside it."""
     for program in sorted(EXAMPLES.glob("*.py")):

@@ -5,7 +5,7 @@ Root is the only one who can make users, so everything here needs root. An
 ordinary user cannot read the checkout or the interpreter of the person who runs
 the tests; so a test that must pass for ordinary users runs inside a *shelf*: a
 world-readable directory with the system's Python, the project installed from its
-wheel, and a copy of the tests.
+wheel, and a copy of the tests and of the documentation.
 """
 
 import contextlib
@@ -90,7 +90,7 @@ class User:
 
 @attrs.frozen
 class Shelf:
-    """A world-readable place with a Python that has jailbox, and the tests."""
+    """A world-readable place: a Python that has jailbox, the tests, the docs."""
 
     path: Path
 
@@ -112,10 +112,11 @@ def fill_shelf(path: Path, wheel: Path) -> Shelf:
     do(["/usr/bin/python3", "-m", "venv", path / "venv"], path)
     shelf = Shelf(path)
     do([shelf.python, "-m", "pip", "install", "--quiet", f"{wheel}[test]"], path)
-    shutil.copytree(
-        PROJECT / "tests", path / "tests", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    shutil.copy(PROJECT / "pyproject.toml", path)
+    for name in ("docs", "tests"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PROJECT / name, path / name, ignore=ignore)
+    for name in ("CHANGELOG.md", "README.md", "pyproject.toml"):
+        shutil.copy(PROJECT / name, path)
     return shelf
 
 
