@@ -256,9 +256,9 @@ class Floor:
                     spec = ContainerSpec(
                         image=image.source, command=tuple(argv[name]), network=network
                     )
-                    ready = engine._prepare_run(spec)
-                    plan = ready.compiled.plan
-                    tables.add_plan(network, plan, engine.rootfs(spec))
+                    rootfs = engine.rootfs(spec)
+                    ready = engine._prepare_run(spec, rootfs)
+                    tables.add_plan(network, ready.compiled.plan, rootfs)
                     if network == "none":
                         last = Path("/proc/sys/kernel/cap_last_cap").read_text("ascii")
                         tables.add_program(ready.program, int(last))

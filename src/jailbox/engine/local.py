@@ -210,12 +210,11 @@ class LocalEngine:
         """Encode a plan; equal ones are encoded once."""
         return bytearray(self._recent.of((plan, fds), lambda: encode_start(plan, fds)))
 
-    def _prepare_run(self, spec: ContainerSpec) -> _Prepared:
+    def _prepare_run(self, spec: ContainerSpec, rootfs: Rootfs) -> _Prepared:
         spec.check()
         program = spec.program()
         if program is None:
             raise SpecError("argv", "is missing", accepted="['program', ...]")
-        rootfs = self.rootfs(spec)
         compiled = self.compile(spec, rootfs)
         hostname = spec.hostname or _HOSTNAME
         main = self.compile_program(program, spec, rootfs, compiled, hostname=hostname)
@@ -237,12 +236,12 @@ class LocalEngine:
         if source is not None:
             check_input(source)
         keeper = self.keeper()
-        if isinstance(spec.image, Directory):
-            ready = self._prepare_run(spec)  # its files may have changed
-        else:
-            ready = self._recent.of(
-                (spec, keeper.name), lambda: self._prepare_run(spec)
-            )
+        # Its files may have changed: a directory is looked at for every run, and what
+        # was found is part of the question that the kept plan answers.
+        rootfs = self.rootfs(spec)
+        ready = self._recent.of(
+            (spec, keeper.name, rootfs), lambda: self._prepare_run(spec, rootfs)
+        )
         sandbox = Sandbox(
             keeper,
             ready.compiled,
