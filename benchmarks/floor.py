@@ -9,7 +9,7 @@ makes the same jail whatever the defaults become. What it costs is measured in
 import os
 import stat
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -242,9 +242,9 @@ class Floor:
     def __init__(
         self,
         directory: Path,
-        images: dict[str, Image],
-        argv: dict[str, Sequence[str]],
-        outside: dict[str, str],
+        images: Mapping[str, Image],
+        argv: Mapping[str, Sequence[str]],
+        outside: Mapping[str, str],
     ) -> None:
         self._processes: dict[str, subprocess.Popen[str]] = {}
         engine = LocalEngine()

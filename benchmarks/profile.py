@@ -83,8 +83,11 @@ def _calls(image: str, argv: list[str], count: int) -> None:
             spent[role, call["call"]].append(float(took["spent"]) * 1e6)
     print("\n## One start, system calls (microseconds, under strace)\n")
     print("| who | call | calls | total | longest |\n|---|---|---|---|---|")
-    for (who, name), times in sorted(spent.items(), key=lambda item: -sum(item[1]))[:45]:
-        print(f"| {who} | {name} | {len(times)} | {sum(times):.0f} | {max(times):.0f} |")
+    most = sorted(spent.items(), key=lambda item: -sum(item[1]))
+    for (who, name), times in most[:45]:
+        print(
+            f"| {who} | {name} | {len(times)} | {sum(times):.0f} | {max(times):.0f} |"
+        )
     print(f"\n{sum(map(len, spent.values()))} calls by {len(roles)} processes")
 
 
@@ -104,7 +107,7 @@ def _perf(image: str, argv: list[str], count: int) -> None:
         if done.returncode:
             print(f"\n## Kernel: absent, perf says: {done.stderr.strip()}")
             return
-        report = ["perf", "report", "-i", data, "--stdio", "--no-children", "-g", "none"]
+        report = f"perf report -i {data} --stdio --no-children -g none".split()
         text = subprocess.run(
             [*report, "--sort", "comm,symbol", "--percent-limit", "0.7"],
             capture_output=True,

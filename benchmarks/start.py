@@ -53,7 +53,9 @@ def ask(stage: Stage, options: Options) -> Answer:
                 Contender(f"{name}: jailbox", timed(default)),
                 Contender(f"{name}: jailbox, network=host", timed(shared)),
                 Contender(f"{name}: floor", floor.turn(name, "cold")),
-                Contender(f"{name}: floor, network=host", floor.turn(name, "cold", "host")),
+                Contender(
+                    f"{name}: floor, network=host", floor.turn(name, "cold", "host")
+                ),
                 Contender(f"{name}: floor, made ahead", floor.turn(name, "ready")),
                 Contender(
                     f"{name}: floor, made ahead, network=host",
@@ -100,7 +102,9 @@ def _bars(found: dict[str, list[float]], name: str) -> list[Bar]:
                 "against a floor whose namespaces were made before the clock ran: "
                 f"{strict[0]:.2f} x ({strict[1]:.2f})"
             )
-        bars.append(Bar(text=what, bound=bound, measured=medians, lower=quarters, note=note))
+        bars.append(
+            Bar(text=what, bound=bound, measured=medians, lower=quarters, note=note)
+        )
     stats = Stats.of(found[ours])
     bars.append(
         Bar(

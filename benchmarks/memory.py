@@ -1,0 +1,88 @@
+"""
+What does an idle container cost in memory?
+
+Fifty containers whose program sleeps: the proportional set size of every process of
+ours (keeper and inits, not the programs), divided by fifty.
+
+Answer: see ``docs/explanation/speed.md``.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+import jailbox as jb
+from benchmarks.measure import Bar
+from benchmarks.question import Answer, Options, settle
+from benchmarks.stage import WAIT, Stage
+
+__all__ = ["ask"]
+
+_COUNT = 50
+
+
+def _name(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text("utf-8").strip()
+    return ""
+
+
+def _parents() -> dict[int, int]:
+    found = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{entry}/stat").read_text("utf-8")
+                found[int(entry)] = int(text.rpartition(")")[2].split()[1])
+    return found
+
+
+def _pss(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
+
+
+def ask(stage: Stage, options: Options) -> Answer:
+    """Weigh them."""
+    image = jb.Image.from_dir(stage.root)
+    with contextlib.ExitStack() as stack:
+        before = {pid for pid in _parents() if _name(pid).startswith("jailbox-")}
+        for _ in range(_COUNT):
+            stack.enter_context(jb.Container(image, list(WAIT)))
+        settle(1)
+        parents = _parents()
+        ours = [
+            pid
+            for pid in parents
+            if _name(pid).startswith("jailbox-") and pid not in before
+        ]
+        inits = [pid for pid in ours if _name(pid) == "jailbox-init"]
+        programs = [pid for pid, parent in parents.items() if parent in set(inits)]
+        weights = {pid: _pss(pid) for pid in ours}
+        keepers = sum(weights[pid] for pid in ours if pid not in inits)
+        total = sum(weights.values())
+    return Answer(
+        bars=(
+            Bar(
+                text="memory of one idle container beyond its program (PSS)",
+                bound=64,
+                measured=total / _COUNT,
+                unit="KiB",
+            ),
+            Bar(
+                text="processes of ours per container beside its program",
+                bound=1,
+                measured=len(inits) / _COUNT,
+                unit="",
+                note="its init; one keeper for all",
+            ),
+        ),
+        facts={
+            "inits": len(inits),
+            "programs": len(programs),
+            "keeper KiB": keepers,
+            "inits KiB": total - keepers,
+        },
+    )
