@@ -39,6 +39,10 @@ struct supervisor {
   int reason;
   uint64_t started;
   uint64_t deadline; /* monotonic ns, 0: none */
+  bool ending;       /* its tree is being killed: its end is not told yet */
+  bool ended;        /* ... but it has ended, so */
+  int status;
+  struct jb_rusage usage;
   uint64_t bounding;
   /* init only */
   const struct layer *layer;
@@ -188,8 +192,15 @@ static bool reap(struct supervisor *self)
       return false;
     if (pid <= 0)
       return true;
-    if (pid == self->program)
+    if (pid != self->program)
+      continue;
+    if (self->ending) {
+      self->status = status;
+      self->usage = usage;
+      self->ended = true;
+    } else {
       report_end(self, status, &usage);
+    }
   }
 }
 
@@ -201,15 +212,21 @@ static void end_tree(struct supervisor *self)
     return;
   }
   /* A child that dies leaves its children to us, so this goes one generation
-   * further each time; what forks meanwhile is met in the next round. */
+   * further each time; what forks meanwhile is met in the next round.  Only
+   * then the end is told: who hears of it may rely on the whole tree. */
   uint64_t patience = clock_now() + END_TREE_NS;
+  self->ending = true;
   while (clock_now() < patience) {
     (void)kill_children();
     if (!reap(self))
-      return;
+      break;
     struct __kernel_timespec moment = {.tv_nsec = 20000};
     (void)sys_nanosleep(&moment);
   }
+  self->ending = false;
+  if (self->ended)
+    report_end(self, self->status, &self->usage);
+  self->ended = false;
 }
 
 /* ---- deadlines ---------------------------------------------------------- */

@@ -33,6 +33,7 @@ from jailbox.run.sandbox import Sandbox, Wanted
 from jailbox.run.streams import check_input
 from jailbox.spec.capabilities import capability_mask
 from jailbox.spec.change import Change
+from jailbox.spec.command import Input
 from jailbox.spec.container import ContainerSpec, ContainerState, ProgramSpec
 from jailbox.spec.result import Result
 from jailbox.spec.units import parse_duration
@@ -220,8 +221,8 @@ class LocalBox:
             self._keeper = keeper
         elif self._keeper is not keeper:
             raise EngineError(
-                "the keeper of this process",
-                f"it was killed, and container {self.name} with it",
+                f"the keeper of container {self.name} is gone",
+                "it was killed from outside",
                 hint="Remove the container and make another.",
             )
         return keeper
@@ -298,8 +299,8 @@ class LocalBox:
             yield from self._freeze(timeout)
             self._state = PAUSED
 
-    def resume(self, timeout: float | None = None) -> Flow[None]:
-        """Let everything in it go on."""
+    def resume(self) -> Flow[None]:
+        """Let everything in it go on. Never waits for long."""
         with self._lock:
             self._demand("resume", PAUSED)
             yield from self._thaw()
@@ -393,7 +394,7 @@ class LocalBox:
         return self._running().execute(program, wanted)
 
     def execute(
-        self, program: ProgramSpec, io: Io, source: Any = None
+        self, program: ProgramSpec, io: Io, source: Input | None = None
     ) -> Flow[Result[Any]]:
         """Run a program in it to its end."""
         if source is not None:
@@ -415,14 +416,15 @@ class LocalBox:
             raise
         return process
 
-    # --- files -------------------------------------------------------------------------
+    # --- files ---------------------------------------------------------------------
 
     def files(self) -> Files:
         """Its files, whether it runs or not."""
         return Files(self)
 
-    @contextlib.contextmanager
-    def connect(self, overlay: int = -1) -> Iterator[socket.socket]:
+    def connect(
+        self, overlay: int = -1
+    ) -> contextlib.AbstractContextManager[socket.socket]:
         """
         Open a conversation with a file agent inside.
 
@@ -433,6 +435,10 @@ class LocalBox:
             overlay: Which of its layers the agent may compare, as `layers` numbers
                 them.
         """
+        return self._connected(overlay)
+
+    @contextlib.contextmanager
+    def _connected(self, overlay: int) -> Iterator[socket.socket]:
         with self._lock:
             self._demand("reach the files of", CREATED, RUNNING, STOPPED)
             running = self._state is RUNNING
@@ -491,7 +497,7 @@ class LocalBox:
         """What differs from the image."""
         return self.files().changes()
 
-    # --- numbers and words ---------------------------------------------------------------
+    # --- numbers and words ---------------------------------------------------------
 
     def stats(self) -> Stats:
         """What it uses now."""
@@ -525,7 +531,9 @@ def log_entries(data: bytes) -> Iterator[LogEntry]:
         at += _LOG_ENTRY.size
         if at + size > len(data):
             return  # it is just being written
-        yield LogEntry(moment / 1e9, _STREAMS.get(stream, "stdout"), data[at : at + size])
+        yield LogEntry(
+            moment / 1e9, _STREAMS.get(stream, "stdout"), data[at : at + size]
+        )
         at += size
 
 
@@ -540,5 +548,3 @@ def _write(path: str, value: str) -> None:
 def _has_line(path: str, line: str) -> bool:
     with open(path, encoding="ascii") as file:
         return line in file.read().splitlines()
-
-

@@ -6,8 +6,10 @@ readable and then calls `update`; whoever comes first takes the message, and all
 them look at the state.
 """
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 
 from jailbox.linux.keeper import send
 from jailbox.linux.messages import (
@@ -63,6 +65,17 @@ class Channel:
     def fileno(self) -> int:
         """The descriptor, still owned here."""
         return self._fd
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[int | None]:
+        """Lend a descriptor to wait for that nobody else closes; ``None`` if closed."""
+        with self._lock:
+            fd = os.dup(self._fd) if self._fd >= 0 else None
+        try:
+            yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
 
     def update(self) -> None:
         """Take every message that is there. Never waits."""

@@ -22,7 +22,7 @@ from jailbox.flow import Flow, drive, ready
 from jailbox.linux.cgroup import CgroupReport
 from jailbox.linux.messages import Exited, Reason, refusal
 from jailbox.run.channel import Channel
-from jailbox.run.streams import Capture, Feed, Input, Record, StreamName, lines_of
+from jailbox.run.streams import Capture, Feed, Record, StreamName, lines_of
 from jailbox.run.verdict import (
     Ending,
     exit_code_of,
@@ -31,6 +31,7 @@ from jailbox.run.verdict import (
     signal_of,
     usage_of,
 )
+from jailbox.spec.command import Input
 from jailbox.spec.limits import Limits
 from jailbox.spec.result import Result, Text
 from jailbox.spec.signals import signal_number
@@ -174,7 +175,13 @@ class Process(Generic[Text]):
         if channel.exited is None and channel.over:
             # Killed together with its supervisor.
             return Exited(
-                _SIGKILL, Reason.NONE, False, 0.0, 0.0, 0, time.monotonic() - self._began
+                status=_SIGKILL,
+                reason=Reason.NONE,
+                disk_full=False,
+                cpu_user=0.0,
+                cpu_system=0.0,
+                max_rss=0,
+                wall=time.monotonic() - self._began,
             )
         return channel.exited
 
@@ -251,10 +258,11 @@ class Process(Generic[Text]):
         readable, writable = yield from ready(tuple(reads), writes, deadline)
         if writable and self._feed is not None:
             self._feed.write()
-        pieces: list[tuple[StreamName, bytes]] = []
-        for capture in self._captures:
-            if capture.fd in readable and (data := capture.read()):
-                pieces.append((capture.name, data))
+        pieces = [
+            (capture.name, data)
+            for capture in self._captures
+            if capture.fd in readable and (data := capture.read())
+        ]
         if channel.fileno() in readable:
             channel.update()
             if channel.report is not None and channel.started is None:
@@ -549,7 +557,7 @@ class Process(Generic[Text]):
             degraded=wiring.degraded,
         )
 
-    def _shaped(self, data: bytes) -> Any:
+    def _shaped(self, data: bytes) -> Any:  # noqa: ANN401  # str or bytes, as wanted
         return data.decode("utf-8", "replace") if self._wiring.text else data
 
     def close(self) -> None:
@@ -587,6 +595,8 @@ class Process(Generic[Text]):
                 stacklevel=2,
                 source=self,
             )
+            # Whoever records the warning keeps us, but nobody keeps the program.
+            closer()
         for capture in getattr(self, "_captures", ()):
             capture.close()
 
@@ -594,5 +604,3 @@ class Process(Generic[Text]):
         code = self._channel.exited
         state = "running" if code is None and not self._channel.over else "ended"
         return f"<Process {list(self.argv)!r} {state}>"
-
-

@@ -31,6 +31,13 @@ __all__ = ["Ends", "Sandbox", "Visit", "Wanted"]
 
 _PATIENCE = 30.0
 
+_MEMORY_FILES = (
+    "memory.events",
+    "memory.max_usage_in_bytes",
+    "memory.oom_control",
+    "memory.peak",
+)
+
 
 @attrs.frozen(kw_only=True)
 class Wanted:
@@ -168,7 +175,7 @@ def _open_sources(plan: LaunchPlan) -> list[int]:
     opened: list[int] = []
     try:
         for path in plan.sources:
-            opened.append(open_path(path))
+            opened.append(open_path(path))  # noqa: PERF401  # all of them are closed
     except OSError as error:
         close_all(opened)
         raise SpecError(
@@ -424,13 +431,16 @@ class Sandbox:
     def await_end(self, deadline: float | None) -> Flow[bool]:
         """Wait until nothing of it is left; false if *deadline* comes first."""
         channel = self._open_channel()
-        while True:
-            channel.update()
-            if channel.over:
-                return True
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            yield from ready(reads=(channel.fileno(),), deadline=deadline)
+        channel.update()
+        # Of several threads that wait, the first one to notice closes the channel; a
+        # number that the others still wait for must not become another file.
+        with channel.watched() as fd:
+            while not channel.over and fd is not None:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                yield from ready(reads=(fd,), deadline=deadline)
+                channel.update()
+        return True
 
     def close(self) -> None:
         """Leave the conversation; the init ends when nobody is left."""
@@ -455,9 +465,7 @@ class Sandbox:
                 {
                     label: path
                     for label, path in self.compiled.cgroups.collect
-                    if label.endswith(("memory.oom_control", "memory.events"))
-                    or "memory.max_usage" in label
-                    or label.endswith("memory.peak")
+                    if label.endswith(_MEMORY_FILES)
                 }
             )
         report = parse_collected(files)
