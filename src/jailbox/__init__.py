@@ -12,11 +12,11 @@ No daemon, no command line, no root, nothing to download for the first run::
 Importing this probes nothing, makes nothing and starts nothing.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # A room and a function have the same name. Loading a package binds its name here, once:
 # now, before the function takes it. The room itself is empty (see its docstring).
-import jailbox.run
+import jailbox.run  # noqa: F401
 from jailbox._version import __version__
 from jailbox.container import Container, run
 from jailbox.engine.base import LogEntry, Stats
@@ -109,9 +109,10 @@ def doctor() -> "Report":
 _LATE = {"ContainerPath": "jailbox.run.files", "Process": "jailbox.run.process"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> type:
     if name in _LATE:
         from importlib import import_module
 
-        return getattr(import_module(_LATE[name]), name)
+        late: type = getattr(import_module(_LATE[name]), name)
+        return late
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

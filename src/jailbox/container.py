@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 import attrs
 
-from jailbox.engine.base import Io, LogEntry, Stats
+from jailbox.engine.base import Box, Io, LogEntry, Stats
 from jailbox.engine.choose import default_engine
 from jailbox.errors import SpecError, SpecTypeError
 from jailbox.flow import drive
 from jailbox.image import Image
 from jailbox.spec.change import Change
 from jailbox.spec.checks import several, whole
-from jailbox.spec.command import AnyCommand, User, argv_of
+from jailbox.spec.command import AnyCommand, Input, User, argv_of
 from jailbox.spec.container import (
     ContainerSpec,
     ContainerState,
@@ -36,7 +36,9 @@ from jailbox.spec.texts import AnyPath
 from jailbox.spec.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from jailbox.run.files import ContainerPath
+    from jailbox.linux.tree import Copied
+    from jailbox.run.files import ContainerPath, Files
+    from jailbox.run.files import Source as FileSource
     from jailbox.run.process import Process
 
 __all__ = ["Container", "run"]
@@ -103,7 +105,7 @@ def run(
     argv: AnyCommand,
     *,
     shell: bool = False,
-    input: Any = None,
+    input: Input | None = None,
     text: bool = True,
     check: bool = False,
     timeout: float | timedelta | None = None,
@@ -123,13 +125,13 @@ def run(
     stderr: Stderr | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Result[Any]:
-    """
+    r"""
     Run one program in a container of its own, and return what came of it.
 
     Nothing of the container is left when this returns, however it returns.
 
     >>> run(Image.host(), ["echo", "hello"]).stdout
-    'hello\\n'
+    'hello\n'
 
     Args:
         image: What the container is made of.
@@ -217,22 +219,37 @@ def run(
 class _CopyOut(Protocol):
     """``container.get(path, target)``."""
 
+    @overload
     def __call__(
-        self, path: AnyPath, target: AnyPath | None = None, **options: Any
-    ) -> Any: ...
+        self, path: AnyPath, target: None = None, *, max_bytes: int = ...
+    ) -> bytes: ...
+
+    @overload
+    def __call__(
+        self,
+        path: AnyPath,
+        target: AnyPath,
+        *,
+        replace: bool = ...,
+        follow_symlinks: bool = ...,
+        timeout: float | timedelta | None = ...,
+    ) -> "Copied": ...
 
 
 class _Get:
     """
     Two words of the field that are the same: find a container, and copy out of one.
 
-    ``Container.get(name)`` finds the container of that name.
+    ``Container.get(name)`` finds the container of that name: one of this process, or a
+    detached one of this user.
 
     ``container.get(path, target)`` copies a file or directory out of it: to *target*
     on the host, or as bytes without one. `jailbox.run.files.Files.get` has the options.
 
     Raises:
-        NotFound: If there is no such container, or no such file.
+        NotFound: If there is no such container.
+
+        FileNotFoundError: If there is no such file.
     """
 
     @overload
@@ -243,14 +260,17 @@ class _Get:
     @overload
     def __get__(self, instance: "Container", owner: "type[Container]") -> _CopyOut: ...
 
-    def __get__(self, instance: "Container | None", owner: "type[Container]") -> Any:
+    def __get__(
+        self, instance: "Container | None", owner: "type[Container]"
+    ) -> "Callable[[str], Container] | _CopyOut":
         if instance is None:
-            return lambda name: owner._view(default_engine().find(name))
-        return instance._box.files().get
+            return owner.find
+        copy_out: _CopyOut = instance.files.get
+        return copy_out
 
 
 class Container:
-    """
+    r"""
     A container: a place of its own for programs.
 
     With ``with`` it is started, and always removed. Otherwise it lasts until it is
@@ -258,7 +278,7 @@ class Container:
 
     >>> with Container(Image.host()) as c:
     ...     c.exec(["echo", "hello"]).stdout
-    'hello\\n'
+    'hello\n'
 
     Args:
         image: What it is made of.
@@ -274,6 +294,9 @@ class Container:
 
         The others are as for `run`, and hold for every program in it.
     """
+
+    _box: Box
+    _closer: "weakref.finalize[Any, Any] | None"
 
     def __init__(
         self,
@@ -324,13 +347,22 @@ class Container:
 
     get = _Get()
 
-    def _adopt(self, box: Any) -> None:
-        self._box = box
+    def _adopt(self, box: Box) -> None:
+        self._see(box)
         # Tied to this object: whoever drops it has nothing left to stop it with.
-        self._closer: weakref.finalize[Any, Any] | None = None
         if not box.spec.detach:
             self._closer = weakref.finalize(self, _remove, box)
             self._closer.atexit = False
+
+    @classmethod
+    def find(cls, name: str) -> Self:
+        """
+        Find a container by its name; the same as ``Container.get(name)``.
+
+        Raises:
+            NotFound: If there is none.
+        """
+        return cls._view(default_engine().find(name))
 
     @classmethod
     def list(cls, labels: Mapping[str, str] | None = None) -> "list[Self]":
@@ -343,37 +375,37 @@ class Container:
         ]
 
     @classmethod
-    def _view(cls, box: Any) -> Self:
+    def _view(cls, box: Box) -> Self:
         container = cls.__new__(cls)
-        container._box = box
-        container._closer = None
+        container._see(box)  # noqa: SLF001  # it is one of ours
         return container
+
+    def _see(self, box: Box) -> None:
+        """Look at a container that somebody else answers for."""
+        self._box = box
+        self._closer = None
 
     # --- what is known -----------------------------------------------------------
 
     @property
     def name(self) -> str:
         """Its name."""
-        name: str = self._box.name
-        return name
+        return self._box.name
 
     @property
     def labels(self) -> Mapping[str, str]:
         """The caller's texts."""
-        labels: Mapping[str, str] = self._box.spec.labels
-        return labels
+        return self._box.spec.labels
 
     @property
     def spec(self) -> ContainerSpec:
         """What was wanted."""
-        spec: ContainerSpec = self._box.spec
-        return spec
+        return self._box.spec
 
     @property
     def state(self) -> ContainerState | None:
         """``created``, ``running``, ``paused`` or ``stopped``; ``None`` if removed."""
-        state: ContainerState | None = self._box.state
-        return state
+        return self._box.state
 
     # --- life ----------------------------------------------------------------------
 
@@ -410,9 +442,9 @@ class Container:
         """Stop the time of everything in it."""
         drive(self._box.pause(_seconds(timeout)))
 
-    def resume(self, timeout: float | timedelta | None = None) -> None:
+    def resume(self) -> None:
         """Let everything in it go on."""
-        drive(self._box.resume(_seconds(timeout)))
+        drive(self._box.resume())
 
     def wait(self, timeout: float | timedelta | None = None) -> Result[Any]:
         """
@@ -421,8 +453,7 @@ class Container:
         Raises:
             DeadlineExceeded: After *timeout*; the container goes on.
         """
-        result: Result[Any] = drive(self._box.wait(_seconds(timeout)))
-        return result
+        return drive(self._box.wait(_seconds(timeout)))
 
     def remove(self) -> None:
         """End it and remove everything of it. Idempotent."""
@@ -454,7 +485,7 @@ class Container:
         argv: AnyCommand,
         *,
         shell: bool = False,
-        input: Any = None,
+        input: Input | None = None,
         text: bool = True,
         check: bool = False,
         timeout: float | timedelta | None = None,
@@ -483,7 +514,7 @@ class Container:
             argv, shell, env, cwd, user, groups, umask, stderr, timeout, max_output, fds
         )
         io = Io(text=text, pass_fds=fds)
-        result: Result[Any] = drive(self._box.execute(program, io, input))
+        result = drive(self._box.execute(program, io, input))
         return result.check() if check else result
 
     def popen(
@@ -523,13 +554,12 @@ class Container:
             fds, tty,
         )  # fmt: skip
         io = Io(text=text, stdin=stdin, pass_fds=fds)
-        process: Process[Any] = drive(self._box.open(program, io))
-        return process
+        return drive(self._box.open(program, io))
 
     @staticmethod
     def _program(
         argv: AnyCommand,
-        shell: bool,
+        shell: bool,  # noqa: FBT001  # as its callers have it, once more
         env: Mapping[str, AnyPath] | None,
         cwd: AnyPath | None,
         user: int | str | User | None,
@@ -539,7 +569,7 @@ class Container:
         timeout: float | timedelta | None,
         max_output: int | None,
         fds: tuple[int, ...],
-        tty: tuple[int, int] | bool | None = None,
+        tty: tuple[int, int] | bool | None = None,  # noqa: FBT001
     ) -> ProgramSpec:
         return ProgramSpec(
             argv=argv_of(argv, shell=shell),
@@ -555,32 +585,64 @@ class Container:
             pass_fds=len(fds),
         )
 
-    # --- files -------------------------------------------------------------------------
+    # --- files ---------------------------------------------------------------------
+
+    @property
+    def files(self) -> "Files":
+        """Everything that can be done with its files, whether it runs or not."""
+        return self._box.files()
 
     def path(self, path: AnyPath = "/") -> "ContainerPath":
         """A path in it that can be read and written like a `pathlib.Path`."""
-        found: ContainerPath = self._box.files().path(path)
-        return found
+        return self.files.path(path)
 
-    def put(self, source: Any, target: AnyPath, **options: Any) -> Any:
+    def put(
+        self,
+        source: "FileSource",
+        target: AnyPath,
+        *,
+        excludes: Iterable[str] = (),
+        owner: "int | str | User | None" = None,
+        parents: bool = False,
+        timeout: float | timedelta | None = None,
+    ) -> "Copied":
         """
         Copy into it: a file, a directory, bytes, or a mapping of names to bytes.
 
-        See `jailbox.run.files.Files.put` for *options*.
+        Where it lands, and more ways to copy, are told at
+        `jailbox.run.files.Files.put`.
+
+        Args:
+            source: A path of the host, bytes, or ``{"name": b"content"}``.
+
+            target: Where to, in the container.
+
+            excludes: Patterns of what is left out.
+
+            owner: As ``1000`` or ``"1000:100"``; by default root of the container.
+
+            parents: Make missing directories on the way.
+
+            timeout: Seconds after which nothing more is copied.
         """
-        return self._box.files().put(source, target, **options)
+        return self.files.put(
+            source,
+            target,
+            excludes=excludes,
+            owner=owner,
+            parents=parents,
+            timeout=timeout,
+        )
 
     def changes(self) -> tuple[Change, ...]:
         """What differs from the image, sorted by path."""
-        changes: tuple[Change, ...] = self._box.changes()
-        return changes
+        return self._box.changes()
 
-    # --- numbers and words ---------------------------------------------------------------
+    # --- numbers and words ---------------------------------------------------------
 
     def stats(self) -> Stats:
         """What it uses now."""
-        stats: Stats = self._box.stats()
-        return stats
+        return self._box.stats()
 
     def logs(self) -> tuple[LogEntry, ...]:
         """What its main program wrote so far, in pieces with their time."""
@@ -590,5 +652,5 @@ class Container:
         return f"<Container {self.name!r} {self.state or 'removed'}>"
 
 
-def _remove(box: Any) -> None:
+def _remove(box: Box) -> None:
     drive(box.remove())

@@ -69,22 +69,70 @@ __attribute__((noinline)) static void wait_for_the_end(void *argument)
     (void)sys_ppoll(NULL, 0, NULL);
 }
 
-static int map_and_open(const struct ids *ids, int pid, uint32_t base,
-                        int *fd, struct jb_report *report)
+/* A range may not lie across two of the parent's, so a namespace inside of
+ * ours has our map with our ids on both sides. */
+static int same_ids(const char *file, char *map, size_t size)
 {
-  char path[48];
-  char map[48];
-  struct text line = text_into(map, sizeof(map));
+  char ours[1024];
+  char path[32];
+  struct text name = text_into(path, sizeof(path));
+  struct text lines = text_into(map, size);
+  text_add(&name, "/proc/self/");
+  text_add(&name, file);
+  long fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+  if (fd < 0)
+    return (int)fd;
+  long got = sys_read((int)fd, ours, sizeof(ours) - 1);
+  (void)sys_close((int)fd);
+  if (got <= 0)
+    return got < 0 ? (int)got : -JB_EIO;
+  ours[got] = '\0';
+  for (const char *at = ours; *at != '\0'; at++) {
+    uint64_t fields[3] = {0};
+    for (int i = 0; i < 3; i++) {
+      while (*at == ' ')
+        at++;
+      fields[i] = text_number(at);
+      while (*at >= '0' && *at <= '9')
+        at++;
+    }
+    if (*at != '\n')
+      return -JB_E2BIG; /* more ranges than we read at once */
+    text_add_number(&lines, fields[0]);
+    text_add(&lines, " ");
+    text_add_number(&lines, fields[0]);
+    text_add(&lines, " ");
+    text_add_number(&lines, fields[2]);
+    text_add(&lines, "\n");
+  }
+  return lines.overflow ? -JB_E2BIG : 0;
+}
+
+static int private_ids(const struct ids *ids, uint32_t base, char *map,
+                       size_t size)
+{
+  struct text line = text_into(map, size);
   text_add(&line, "0 ");
   text_add_number(&line, base);
   text_add(&line, " ");
   text_add_number(&line, ids->count);
   text_add(&line, "\n");
-  proc_path(path, sizeof(path), pid, "uid_map");
-  int rc = write_file(path, map);
-  if (rc == 0) {
-    proc_path(path, sizeof(path), pid, "gid_map");
-    rc = write_file(path, map);
+  return 0;
+}
+
+static int map_and_open(const struct ids *ids, int pid, uint32_t base,
+                        int *fd, struct jb_report *report)
+{
+  static const char *const files[2] = {"uid_map", "gid_map"};
+  char path[48];
+  char map[1024];
+  int rc = 0;
+  for (int i = 0; i < 2 && rc == 0; i++) {
+    rc = ids->rootless ? same_ids(files[i], map, sizeof(map))
+                       : private_ids(ids, base, map, sizeof(map));
+    proc_path(path, sizeof(path), pid, files[i]);
+    if (rc == 0)
+      rc = write_file(path, map);
   }
   if (rc < 0)
     return refuse(report, JB_STEP_IDMAP, rc, -1, path);

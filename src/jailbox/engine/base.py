@@ -12,11 +12,14 @@ import attrs
 
 from jailbox.flow import Flow
 from jailbox.spec.change import Change
+from jailbox.spec.command import Input
 from jailbox.spec.container import ContainerSpec, ContainerState, ProgramSpec
 from jailbox.spec.result import Result
 
 if TYPE_CHECKING:
     from jailbox.engine.doctor import Report
+    from jailbox.run.files import Files
+    from jailbox.run.process import Process
 
 __all__ = ["Box", "Engine", "Io", "LogEntry", "Stats"]
 
@@ -116,7 +119,7 @@ class Box(Protocol):
     def pause(self, timeout: float | None) -> Flow[None]:
         """Stop the time of everything in it."""
 
-    def resume(self, timeout: float | None) -> Flow[None]:
+    def resume(self) -> Flow[None]:
         """Let it go on."""
 
     def wait(self, timeout: float | None) -> Flow[Result[Any]]:
@@ -125,13 +128,15 @@ class Box(Protocol):
     def remove(self) -> Flow[None]:
         """End it and remove everything of it."""
 
-    def execute(self, program: ProgramSpec, io: Io, source: Any) -> Flow[Result[Any]]:
+    def execute(
+        self, program: ProgramSpec, io: Io, source: Input | None
+    ) -> Flow[Result[Any]]:
         """Run a program in it to its end."""
 
-    def open(self, program: ProgramSpec, io: Io) -> Flow[Any]:
+    def open(self, program: ProgramSpec, io: Io) -> "Flow[Process[Any]]":
         """Start a program in it; the process."""
 
-    def files(self) -> Any:
+    def files(self) -> "Files":
         """Its files."""
 
     def changes(self) -> tuple[Change, ...]:
@@ -148,7 +153,7 @@ class Engine(Protocol):
     """A place where containers run."""
 
     def run(
-        self, spec: ContainerSpec, io: Io, source: Any, timeout: float | None
+        self, spec: ContainerSpec, io: Io, source: Input | None, timeout: float | None
     ) -> Flow[Result[Any]]:
         """Run one program in a container of its own, to its end."""
 

@@ -18,8 +18,8 @@ import shutil
 import socket
 import time
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -68,9 +68,7 @@ class _Remote:
         """The number of its one jail."""
         return _NUMBER
 
-    def start(
-        self, record: bytearray, number: int, name: str, fds: Sequence[int]
-    ) -> None:
+    def start(self, *_: object) -> None:
         """Refuse: it has been started."""
         raise StateError("detached", "running", "start")
 
@@ -97,9 +95,7 @@ def find_detached(engine: "LocalEngine", name: str) -> "DetachedBox":
     except FileNotFoundError:
         raise NotFound("container", name) from None
     if record.version != _VERSION:
-        raise EngineError(
-            f"container {name} was started by another version of jailbox"
-        )
+        raise EngineError(f"container {name} was started by another version of jailbox")
     return DetachedBox.found(engine, record)
 
 
@@ -272,7 +268,9 @@ class DetachedBox(LocalBox):
             shutil.rmtree(_home(self.name), ignore_errors=True)
         self._engine.forget(self.name)
 
-    def connect(self, overlay: int = -1) -> Any:
+    def connect(
+        self, overlay: int = -1
+    ) -> contextlib.AbstractContextManager[socket.socket]:
         """Open a conversation with a file agent; only while it runs."""
         if self.state is STOPPED:
             raise Unsupported(
@@ -301,5 +299,3 @@ def _listening(place: Fd) -> Iterator[socket.socket]:
 def _log_file(home: str) -> Fd:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     return Fd(os.open(os.path.join(home, "log"), flags, 0o600))
-
-

@@ -33,6 +33,7 @@ from jailbox.run.rootfs import Rootfs
 from jailbox.run.sandbox import Sandbox, Wanted
 from jailbox.run.streams import check_input
 from jailbox.run.users import identify
+from jailbox.spec.command import Input
 from jailbox.spec.container import ContainerSpec, ProgramSpec
 from jailbox.spec.image import Directory, Host
 from jailbox.spec.result import Result
@@ -229,7 +230,7 @@ class LocalEngine:
         self,
         spec: ContainerSpec,
         io: Io,
-        source: Any = None,
+        source: Input | None = None,
         timeout: float | None = None,
     ) -> Flow[Result[Any]]:
         """Run one program in a container of its own, to its end."""

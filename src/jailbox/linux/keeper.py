@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
@@ -91,7 +91,7 @@ def _send(fd: int, record: bytes | bytearray, fds: Sequence[int]) -> None:
 
 
 @contextlib.contextmanager
-def _in_memory(record: bytes | bytearray):  # type: ignore[no-untyped-def]
+def _in_memory(record: bytes | bytearray) -> Iterator[int]:
     memory = os.memfd_create("jailbox-record", os.MFD_CLOEXEC)
     try:
         view = memoryview(record)

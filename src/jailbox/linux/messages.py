@@ -218,7 +218,9 @@ def _cause(report: Report) -> Cause | None:
         return Cause("loader", path, _name(head[_QUOTED:]))
     if report.errno == errno.ENOENT and head.startswith(b"#!"):
         line = head[2:].split(b"\n")[0].strip(b" \t")
-        return Cause("interpreter", path, _name(line.replace(b"\t", b" ").split(b" ")[0]))
+        return Cause(
+            "interpreter", path, _name(line.replace(b"\t", b" ").split(b" ")[0])
+        )
     if report.errno != errno.ENOEXEC:
         return None
     if head.startswith(_ELF):

@@ -407,16 +407,16 @@ class Program:
     def describe(self) -> str:
         """Tell the program in lines, without the values of variables."""
         names = " ".join(item.partition("=")[0] for item in self.env)
+        nnp = " no_new_privs" * self.no_new_privs
+        landlock = " landlock" * bool(self.landlock)
         groups = "kept" if self.groups is None else ",".join(map(str, self.groups))
         return "\n".join(
             (
                 f"program {list(self.argv)!r}",
                 f"  in {self.cwd!r} as {self.uid}:{self.gid} groups {groups or '-'}",
                 f"  env {names}",
-                f"  caps {self.permitted:016x} of {self.bounding:016x}"
-                f"{' no_new_privs' * self.no_new_privs}",
-                f"  seccomp {len(self.seccomp) // 8} instructions"
-                f"{' landlock' * bool(self.landlock)}",
+                f"  caps {self.permitted:016x} of {self.bounding:016x}{nnp}",
+                f"  seccomp {len(self.seccomp) // 8} instructions{landlock}",
                 f"  rlimits {self.rlimits!r}",
             )
         )

@@ -208,7 +208,9 @@ def _program(heap: _Heap, program: Program | None, fds: Descriptors) -> bytes:
         | _QUIET * program.quiet
     )
     columns, rows = program.tty or (0, 0)
-    rlimits = b"".join(RLIMIT.pack(n, 0, soft, hard) for n, soft, hard in program.rlimits)
+    rlimits = b"".join(
+        RLIMIT.pack(n, 0, soft, hard) for n, soft, hard in program.rlimits
+    )
     groups = struct.pack(f"<{len(program.groups or ())}I", *(program.groups or ()))
     return PROGRAM.pack(
         flags,
@@ -265,7 +267,9 @@ def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes
                 source = origin
             else:
                 source = fds.sources + sources[id(op)]
-        case Overlay(slot, lowers, source, name, userxattr, volatile, reuse, mode, attr):
+        case Overlay(
+            slot, lowers, source, name, userxattr, volatile, reuse, mode, attr
+        ):
             flags = _USERXATTR * userxattr | _VOLATILE * volatile | _REUSE * reuse
             path = heap.text(name)
             data = heap.data(struct.pack(f"<{len(lowers)}I", *lowers))

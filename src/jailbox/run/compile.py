@@ -212,7 +212,7 @@ def compile_container(
     slots = _Slots()
     layer = _root_ops(slots, spec, facts, rootfs, prepared, reuse=reuse)
     groups, collect = _groups(cgroups)
-    clock_group, clock_file = _clock(cgroups, groups)
+    clock_group, clock_file = _clock(cgroups)
     stat = cgroups.clock is not None and cgroups.clock.unit == "stat"
     plan = LaunchPlan(
         namespaces=CLONE_NEWCGROUP,
@@ -452,7 +452,7 @@ def _root_ops(
         slots.add(Open(nothing, "/"))
     slots.add(Root(root))
     for slot, target in attached:
-        slots.add(Attach(slot, target, make=_kind(rootfs, target)))
+        slots.add(Attach(slot, target, make="source"))
     slots.add(
         Attach(proc, "proc", make="dir", strict=True),
         Attach(sysfs, "sys", make="dir", strict=True),
@@ -488,10 +488,6 @@ def _masks(
         if (path in facts.masks or path not in DEFAULT_MASKED_PATHS)
         and path not in bare
     )
-
-
-def _kind(rootfs: Rootfs, target: str) -> str:
-    return "file" if target == "/etc/resolv.conf" else "dir"
 
 
 def _devpts(facts: HostFacts, spec: ContainerSpec) -> tuple[str, ...]:
@@ -631,7 +627,7 @@ def _groups(cgroups: CgroupPlan) -> tuple[tuple[Group, ...], tuple[Collect, ...]
     return tuple(groups), collect
 
 
-def _clock(cgroups: CgroupPlan, groups: tuple[Group, ...]) -> tuple[int, str]:
+def _clock(cgroups: CgroupPlan) -> tuple[int, str]:
     if cgroups.clock is None:
         return -1, ""
     directory, file = posixpath.split(cgroups.clock.path)

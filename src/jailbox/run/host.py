@@ -22,7 +22,7 @@ from jailbox.spec.image import DEFAULT_PATH, ImageConfig
 __all__ = ["GROUP", "PASSWD", "host_rootfs"]
 
 PASSWD = (
-    "root:x:0:0:root:/root:/bin/sh\n"
+    "root:x:0:0:root:/root:/bin/sh\n"  # noqa: S105  # the file of that name
     "daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
     "bin:x:2:2:bin:/bin:/usr/sbin/nologin\n"
     "sys:x:3:3:sys:/dev:/usr/sbin/nologin\n"
@@ -46,6 +46,8 @@ _ETC = (
     "mime.types", "networks", "nsswitch.conf", "os-release", "profile", "protocols",
     "rpc", "services", "shells", "ssl", "terminfo", "timezone",
 )  # fmt: skip
+
+_OTHERS_ENTER = 0o005
 
 _FILE_MAX = 2 << 20
 _ETC_MAX = 8 << 20
@@ -117,7 +119,10 @@ def _with_parents(path: str) -> list[str]:
 
 def _search_path() -> str:
     """The caller's interpreter first: ``python3`` in the jail is the one that asks."""
-    directories = [os.path.join(sys.prefix, "bin"), os.path.join(sys.base_prefix, "bin")]
+    directories = [
+        os.path.join(sys.prefix, "bin"),
+        os.path.join(sys.base_prefix, "bin"),
+    ]
     own = [d for d in dict.fromkeys(directories) if d != "/usr/bin"]
     return ":".join([*own, DEFAULT_PATH])
 
@@ -147,7 +152,10 @@ def _copy(source: str, target: str, ops: list[Op], budget: list[int]) -> None:
                 _copy(os.path.realpath(source), target, ops, budget)
             else:
                 ops.append(Link(0, target, link))
-        elif stat.S_ISDIR(found.st_mode) and found.st_mode & 0o005 == 0o005:
+        elif (
+            stat.S_ISDIR(found.st_mode)
+            and found.st_mode & _OTHERS_ENTER == _OTHERS_ENTER
+        ):
             ops.append(Dir(0, target, mode))
             for entry in sorted(os.listdir(source)):
                 _copy(f"{source}/{entry}", f"{target}/{entry}", ops, budget)
@@ -168,4 +176,6 @@ def _copy(source: str, target: str, ops: list[Op], budget: list[int]) -> None:
 def _leads_out(source: str, link: str) -> bool:
     """Whether a link of ``/etc`` points where only the host has something."""
     there = os.path.normpath(os.path.join(os.path.dirname(source), link))
-    return not there.startswith(("/usr/", "/etc/", "/proc/", *(f"/{p}/" for p in _PROGRAMS)))
+    return not there.startswith(
+        ("/usr/", "/etc/", "/proc/", *(f"/{p}/" for p in _PROGRAMS))
+    )

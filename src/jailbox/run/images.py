@@ -34,7 +34,9 @@ def directory_rootfs(path: str) -> Rootfs:
     real = os.path.realpath(path)
     for name in _API:
         entry = os.path.join(real, name)
-        if os.path.islink(entry) or (os.path.lexists(entry) and not os.path.isdir(entry)):
+        if os.path.islink(entry) or (
+            os.path.lexists(entry) and not os.path.isdir(entry)
+        ):
             raise ContentError(
                 f"/{name} of the image is no directory",
                 hint=f"An image must have a real directory /{name}, or none.",

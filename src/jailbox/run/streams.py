@@ -7,16 +7,16 @@ Nothing here waits; descriptors are read and written when somebody says they are
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 
 from jailbox.errors import SpecTypeError
+from jailbox.spec.command import Input
 
-__all__ = ["Capture", "Feed", "Input", "Record", "StreamName", "lines_of"]
+__all__ = ["Capture", "Feed", "Record", "StreamName", "lines_of"]
 
 StreamName: TypeAlias = Literal["stdout", "stderr"]
-Input: TypeAlias = str | bytes | bytearray | memoryview | IO[Any] | Iterable[Any]
 
 _CHUNK = 65536
 
@@ -90,7 +90,7 @@ class Capture:
         if kept:
             self._kept.append(kept)
             self._size += len(kept)
-        return kept if kept else None
+        return kept or None
 
     def drain(self) -> Iterator[bytes]:
         """Take all that is there, and end."""
@@ -207,5 +207,3 @@ class lines_of:  # noqa: N801  # reads as the function that it is
             if rest:
                 yield Record(stream, rest)
                 self._rest[stream] = b""
-
-

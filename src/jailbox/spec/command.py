@@ -8,7 +8,7 @@ users are looked up in the image by `jailbox.run`, not here.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import IO, Any, TypeAlias
 
 import attrs
 
@@ -20,6 +20,7 @@ from jailbox.spec.texts import AnyPath, absolute_path, text_of
 __all__ = [
     "ID_MAX",
     "AnyCommand",
+    "Input",
     "User",
     "argv_of",
     "container_name",
@@ -32,6 +33,11 @@ __all__ = [
     "umask_of",
     "user_of",
 ]
+
+Input: TypeAlias = (
+    str | bytes | bytearray | memoryview | IO[Any] | Iterable[str | bytes]
+)
+"""What a program can be given to read."""
 
 AnyCommand: TypeAlias = str | bytes | Sequence[AnyPath]
 
