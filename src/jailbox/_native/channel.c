@@ -76,8 +76,8 @@ long channel_receive(int socket, void *buffer, size_t size, int *fds,
     return got;
   if (header.control_length >= sizeof(struct jb_cmsghdr) &&
       control.header.type == JB_SCM_RIGHTS) {
-    size_t came = (control.header.length - sizeof(struct jb_cmsghdr)) /
-                  sizeof(int);
+    size_t came =
+      (control.header.length - sizeof(struct jb_cmsghdr)) / sizeof(int);
     const int *at =
       (const int *)(const void *)(control.bytes + sizeof(struct jb_cmsghdr));
     for (size_t i = 0; i < came; i++) {

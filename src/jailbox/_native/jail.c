@@ -106,8 +106,7 @@ static int name_host(struct stage *stage)
   if (host.length != 0)
     rc = sys_sethostname(record_text(&launch->record, host), host.length);
   if (rc == 0 && domain.length != 0)
-    rc = sys_setdomainname(record_text(&launch->record, domain),
-                           domain.length);
+    rc = sys_setdomainname(record_text(&launch->record, domain), domain.length);
   return rc < 0 ? refuse(stage->report, JB_STEP_HOSTNAME, rc, -1,
                          record_text(&launch->record, host))
                 : 0;
@@ -147,15 +146,15 @@ static const struct {
   enum jb_step step;
   int (*run)(struct stage *);
 } steps[] = {
-  {JB_STEP_LIFE, tie_to_keeper},       /* before anything can be left behind */
-  {JB_STEP_CGROUP_JOIN, join_groups},  /* bounded from the first mount on, and
+  {JB_STEP_LIFE, tie_to_keeper},      /* before anything can be left behind */
+  {JB_STEP_CGROUP_JOIN, join_groups}, /* bounded from the first mount on, and
                                           before the cgroup namespace is made */
-  {JB_STEP_NONE, build_root},          /* needs the keeper's rights; names its
+  {JB_STEP_NONE, build_root},         /* needs the keeper's rights; names its
                                           own steps */
-  {JB_STEP_NONE, keep_layer},          /* root of the jail may not open it */
-  {JB_STEP_HOSTNAME, name_host},       /* the uts namespace is ours by now */
-  {JB_STEP_KEYRING, leave_keyring},    /* as the ids that own the keyring */
-  {JB_STEP_IDENTITY, enter_identity},  /* last: no right is left after it */
+  {JB_STEP_NONE, keep_layer},         /* root of the jail may not open it */
+  {JB_STEP_HOSTNAME, name_host},      /* the uts namespace is ours by now */
+  {JB_STEP_KEYRING, leave_keyring},   /* as the ids that own the keyring */
+  {JB_STEP_IDENTITY, enter_identity}, /* last: no right is left after it */
 };
 
 void jail_main(const struct launch *launch)

@@ -114,15 +114,15 @@ struct jb_span {
 
 /* ---- host to keeper ---- */
 
-#define JB_CONFIGURE_ROOTLESS 1u    /* enter a base user namespace first */
-#define JB_CONFIGURE_SUBUID 2u      /* ... whose maps the set-id tools write */
-#define JB_CONFIGURE_OUTLIVE 4u     /* do not watch the host process */
+#define JB_CONFIGURE_ROOTLESS 1u /* enter a base user namespace first */
+#define JB_CONFIGURE_SUBUID 2u   /* ... whose maps the set-id tools write */
+#define JB_CONFIGURE_OUTLIVE 4u  /* do not watch the host process */
 
 struct jb_configure {
   uint32_t message;
   uint32_t size;
   uint32_t flags;
-  uint32_t uid;             /* of the caller, for a single-id map */
+  uint32_t uid; /* of the caller, for a single-id map */
   uint32_t gid;
   uint32_t id_first;        /* rootful: first id of the first range */
   uint32_t id_ranges;       /* rootful: how many ranges of 65536 there are */
@@ -132,14 +132,15 @@ struct jb_configure {
   struct jb_span gid_map;
   struct jb_span newuidmap; /* absolute paths of the set-id tools */
   struct jb_span newgidmap;
-  struct jb_span parents;   /* struct jb_group[]: made now, removed at the end */
-  struct jb_span state;     /* file to remove at the end, or empty */
+  struct jb_span parents; /* struct jb_group[]: made now, removed at the end */
+  struct jb_span state;   /* file to remove at the end, or empty */
 };
 
-#define JB_GROUP_PLAIN 0u  /* only made and written */
-#define JB_GROUP_INTO 1u   /* the init is cloned into it (version 2) */
-#define JB_GROUP_TASKS 2u  /* the init writes itself into tasks (version 1) */
-#define JB_GROUP_SHARED 4u /* may exist; path is whole, and only the keeper's
+#define JB_GROUP_PLAIN 0u /* only made and written */
+#define JB_GROUP_INTO 1u  /* the init is cloned into it (version 2) */
+#define JB_GROUP_TASKS 2u /* the init writes itself into tasks (version 1) */
+#define JB_GROUP_SHARED                                                        \
+  4u /* may exist; path is whole, and only the keeper's
                               end removes it */
 
 struct jb_group {
@@ -161,13 +162,13 @@ struct jb_collect {
   struct jb_span file;
 };
 
-#define JB_PROGRAM_TTY 1u            /* a terminal of the jail's own devpts */
-#define JB_PROGRAM_AGENT 2u          /* not a program: serve files on fd 3 */
+#define JB_PROGRAM_TTY 1u   /* a terminal of the jail's own devpts */
+#define JB_PROGRAM_AGENT 2u /* not a program: serve files on fd 3 */
 #define JB_PROGRAM_NO_NEW_PRIVS 4u
-#define JB_PROGRAM_KEEP_GROUPS 8u    /* setgroups is denied in a one-id map */
+#define JB_PROGRAM_KEEP_GROUPS 8u /* setgroups is denied in a one-id map */
 #define JB_PROGRAM_MAKE_CWD 16u
-#define JB_PROGRAM_LOG 32u           /* init writes the output to a log */
-#define JB_PROGRAM_QUIET 64u         /* nobody waits for STARTED */
+#define JB_PROGRAM_LOG 32u   /* init writes the output to a log */
+#define JB_PROGRAM_QUIET 64u /* nobody waits for STARTED */
 
 struct jb_rlimit {
   uint32_t resource;
@@ -189,8 +190,8 @@ struct jb_program {
   uint32_t gid;
   struct jb_span groups; /* uint32_t[] */
   uint64_t cap_bounding;
-  uint64_t cap_permitted; /* also effective; only kept by uid 0 */
-  uint64_t cap_ambient;   /* also inheritable */
+  uint64_t cap_permitted;  /* also effective; only kept by uid 0 */
+  uint64_t cap_ambient;    /* also inheritable */
   struct jb_span rlimits;  /* struct jb_rlimit[] */
   struct jb_span seccomp;  /* struct sock_filter[] */
   struct jb_span landlock; /* struct landlock_ruleset_attr, of a START: the
@@ -220,42 +221,43 @@ struct jb_log_entry {
   uint32_t size;
 };
 
-#define JB_START_USERNS 1u   /* programs get a user namespace of their own */
-#define JB_START_NET 2u      /* ... and a network with nothing but loopback */
-#define JB_START_LAYER 4u    /* READY carries the writable layer; the ids stay
+#define JB_START_USERNS 1u /* programs get a user namespace of their own */
+#define JB_START_NET 2u    /* ... and a network with nothing but loopback */
+#define JB_START_LAYER                                                         \
+  4u /* READY carries the writable layer; the ids stay
                                 the jail's until it is released */
 #define JB_START_KEYRING 8u
 
 struct jb_start {
   uint32_t message;
   uint32_t size;
-  uint64_t id;              /* chosen by the host, names the jail in KILL */
-  char name[JB_NAME_SIZE];  /* of the cgroups; NUL-terminated */
+  uint64_t id;             /* chosen by the host, names the jail in KILL */
+  char name[JB_NAME_SIZE]; /* of the cgroups; NUL-terminated */
   uint32_t flags;
-  uint32_t fds;             /* descriptors beside the record */
-  uint64_t namespaces;      /* CLONE_NEW* besides pid, user, mount, network,
+  uint32_t fds;        /* descriptors beside the record */
+  uint64_t namespaces; /* CLONE_NEW* besides pid, user, mount, network,
                                ipc and uts */
   int32_t channel;
-  int32_t layer_slot;       /* slot of the writable layer, or -1 */
-  struct jb_span groups;    /* struct jb_group[] */
-  struct jb_span collect;   /* struct jb_collect[] */
-  struct jb_span ops;       /* struct jb_op[] */
+  int32_t layer_slot;     /* slot of the writable layer, or -1 */
+  struct jb_span groups;  /* struct jb_group[] */
+  struct jb_span collect; /* struct jb_collect[] */
+  struct jb_span ops;     /* struct jb_op[] */
   struct jb_span hostname;
   struct jb_span domainname;
-  uint64_t wall_ns;         /* bounds of the whole jail, 0: none */
+  uint64_t wall_ns; /* bounds of the whole jail, 0: none */
   uint64_t cpu_ns;
-  int32_t cpu_group;        /* group whose usage is watched, -1: own children */
-  uint32_t cpu_unit_ns;     /* nanoseconds of one unit in that file */
+  int32_t cpu_group;    /* group whose usage is watched, -1: own children */
+  uint32_t cpu_unit_ns; /* nanoseconds of one unit in that file */
   struct jb_span cpu_file;
-  struct jb_span cpu_key;   /* "usage_usec " in cpu.stat, or empty */
-  uint64_t init_bounding;   /* capabilities init keeps in its bounding set */
-  uint32_t cpus;            /* how many the jail may use at once */
-  uint32_t fail_step;       /* test builds: this step is refused ... */
-  uint32_t fail_errno;      /* ... with this errno */
+  struct jb_span cpu_key; /* "usage_usec " in cpu.stat, or empty */
+  uint64_t init_bounding; /* capabilities init keeps in its bounding set */
+  uint32_t cpus;          /* how many the jail may use at once */
+  uint32_t fail_step;     /* test builds: this step is refused ... */
+  uint32_t fail_errno;    /* ... with this errno */
   uint32_t reserved;
-  int32_t listener;         /* a keeper that outlives its host: descriptor of */
-  int32_t hold;             /* the socket for visitors, our end of channel, */
-  int32_t home;             /* and the directory for the record of the end */
+  int32_t listener; /* a keeper that outlives its host: descriptor of */
+  int32_t hold;     /* the socket for visitors, our end of channel, */
+  int32_t home;     /* and the directory for the record of the end */
   uint32_t reserved2;
   struct jb_program program;
 };
@@ -263,35 +265,35 @@ struct jb_start {
 /* What is mounted and made, in order.  A slot is a numbered place for a
  * descriptor: what one operation makes, a later one uses. */
 enum jb_op_kind {
-  JB_OP_FS = 1,       /* slot = new file system of type path, options data */
-  JB_OP_TREE = 2,     /* slot = clone of the tree at descriptor source */
-  JB_OP_OVERLAY = 3,  /* slot = overlay of slots data on layer source */
-  JB_OP_ENTER = 4,    /* a mount namespace of its own, with nothing in it */
-  JB_OP_ROOT = 5,     /* slot becomes the root */
-  JB_OP_ATTACH = 6,   /* slot is mounted at path of the root */
-  JB_OP_DIR = 7,      /* directory path, in slot or (-1) in the root */
-  JB_OP_LINK = 8,     /* symbolic link path -> data */
-  JB_OP_NODE = 9,     /* device node path */
-  JB_OP_FILE = 10,    /* file path with content data */
-  JB_OP_MASK = 11,    /* path reads as empty */
-  JB_OP_READONLY = 12,/* path becomes read-only */
-  JB_OP_SYSCTL = 13,  /* path below /proc/sys, value data; slot is a procfs */
+  JB_OP_FS = 1,        /* slot = new file system of type path, options data */
+  JB_OP_TREE = 2,      /* slot = clone of the tree at descriptor source */
+  JB_OP_OVERLAY = 3,   /* slot = overlay of slots data on layer source */
+  JB_OP_ENTER = 4,     /* a mount namespace of its own, with nothing in it */
+  JB_OP_ROOT = 5,      /* slot becomes the root */
+  JB_OP_ATTACH = 6,    /* slot is mounted at path of the root */
+  JB_OP_DIR = 7,       /* directory path, in slot or (-1) in the root */
+  JB_OP_LINK = 8,      /* symbolic link path -> data */
+  JB_OP_NODE = 9,      /* device node path */
+  JB_OP_FILE = 10,     /* file path with content data */
+  JB_OP_MASK = 11,     /* path reads as empty */
+  JB_OP_READONLY = 12, /* path becomes read-only */
+  JB_OP_SYSCTL = 13,   /* path below /proc/sys, value data; slot is a procfs */
   JB_OP_NAMESPACES = 14, /* own namespaces but that of mounts */
-  JB_OP_OPEN = 15,    /* slot = what is at path now */
-  JB_OP_TAKE = 16     /* slot = descriptor source, as it is */
+  JB_OP_OPEN = 15,       /* slot = what is at path now */
+  JB_OP_TAKE = 16        /* slot = descriptor source, as it is */
 };
 
-#define JB_OP_RECURSIVE 1u    /* TREE: with what is mounted below */
-#define JB_OP_IDMAP 2u        /* TREE: ids of the jail stand for the host's */
-#define JB_OP_MAKE_DIR 4u     /* ATTACH: make the target when it is missing */
+#define JB_OP_RECURSIVE 1u /* TREE: with what is mounted below */
+#define JB_OP_IDMAP 2u     /* TREE: ids of the jail stand for the host's */
+#define JB_OP_MAKE_DIR 4u  /* ATTACH: make the target when it is missing */
 #define JB_OP_MAKE_FILE 8u
-#define JB_OP_STRICT 16u      /* ATTACH: no symbolic link on the way */
-#define JB_OP_OPTIONAL 32u    /* a path that does not exist is no failure */
-#define JB_OP_USERXATTR 64u   /* OVERLAY: in a user namespace */
-#define JB_OP_VOLATILE 128u   /* OVERLAY: nothing is synced */
-#define JB_OP_REDIRECT 256u   /* OVERLAY: directories may be renamed */
-#define JB_OP_REUSE 512u      /* OVERLAY: the layer was used before */
-#define JB_OP_PREPARED 1024u  /* TREE: source is the number of a PREPARE */
+#define JB_OP_STRICT 16u     /* ATTACH: no symbolic link on the way */
+#define JB_OP_OPTIONAL 32u   /* a path that does not exist is no failure */
+#define JB_OP_USERXATTR 64u  /* OVERLAY: in a user namespace */
+#define JB_OP_VOLATILE 128u  /* OVERLAY: nothing is synced */
+#define JB_OP_REDIRECT 256u  /* OVERLAY: directories may be renamed */
+#define JB_OP_REUSE 512u     /* OVERLAY: the layer was used before */
+#define JB_OP_PREPARED 1024u /* TREE: source is the number of a PREPARE */
 
 struct jb_op {
   uint32_t kind;
@@ -386,7 +388,7 @@ struct jb_exited {
 
 struct jb_gone {
   uint32_t message;
-  int32_t status; /* of init */
+  int32_t status;   /* of init */
   uint64_t user_ns; /* of everything that ran in the jail */
   uint64_t system_ns;
   uint64_t max_rss;

@@ -99,19 +99,16 @@ static long write_setting(int dir, const char *file, const char *value)
 }
 
 /* Make one group; its descriptor, or -1 with *report*. */
-static int group_make(const struct record *record,
-                      const struct jb_group *group, const char *name,
-                      struct jb_report *report)
+static int group_make(const struct record *record, const struct jb_group *group,
+                      const char *name, struct jb_report *report)
 {
   char path[JB_DETAIL_SIZE];
   size_t count;
   (void)group_path(record, group, name, path, sizeof(path));
   long rc = sys_mkdirat(AT_FDCWD, path, 0755);
-  if (rc < 0 &&
-      !(rc == -JB_EEXIST && (group->flags & JB_GROUP_SHARED) != 0))
+  if (rc < 0 && !(rc == -JB_EEXIST && (group->flags & JB_GROUP_SHARED) != 0))
     return refuse(report, JB_STEP_CGROUP, rc, -1, path);
-  long dir =
-    sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  long dir = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (dir < 0)
     return refuse(report, JB_STEP_CGROUP, dir, -1, path);
   const struct jb_setting *settings =
@@ -170,15 +167,14 @@ static int make_groups(struct making *making)
     record_array(record, start->groups, sizeof(*groups), &count);
   for (size_t i = 0; i < count; i++) {
     int dir = fault(&making->launch, JB_STEP_CGROUP)
-                ? refuse(&making->report, JB_STEP_CGROUP, start->fail_errno,
-                         -1, "injected")
+                ? refuse(&making->report, JB_STEP_CGROUP, start->fail_errno, -1,
+                         "injected")
                 : group_make(record, &groups[i], start->name, &making->report);
     if (dir < 0)
       return -1;
     if ((int32_t)i == start->cpu_group)
-      making->launch.cpu_file =
-        (int)sys_openat(dir, record_text(record, start->cpu_file),
-                        O_RDONLY | O_CLOEXEC, 0);
+      making->launch.cpu_file = (int)sys_openat(
+        dir, record_text(record, start->cpu_file), O_RDONLY | O_CLOEXEC, 0);
     if ((groups[i].flags & JB_GROUP_TASKS) != 0 &&
         making->launch.task_count < 16) {
       long tasks = sys_openat(dir, "tasks", O_WRONLY | O_CLOEXEC, 0);
@@ -289,8 +285,7 @@ static struct jail *remember(struct keeper *keeper, const struct making *making,
 {
   const struct record *record = &making->launch.record;
   size_t size = sizeof(struct jail) + record->size;
-  long at =
-    sys_mmap(NULL, size, JB_PROT_RW, JB_MAP_PRIVATE_ANONYMOUS, -1, 0);
+  long at = sys_mmap(NULL, size, JB_PROT_RW, JB_MAP_PRIVATE_ANONYMOUS, -1, 0);
   if (at < 0 && at > -4096) {
     (void)refuse(report, JB_STEP_CLONE, at, -1, "mmap");
     return NULL;
@@ -354,8 +349,8 @@ static void start_jail(struct keeper *keeper, const struct record *record,
       jail->pidfd = pidfd;
       if (start->listener >= 0 && keeper->outlive)
         visitors_open(&keeper->visitors, start, fds, count);
-      jail->channel = (int)sys_fcntl(fds[start->channel], F_DUPFD_CLOEXEC,
-                                     KEEPER_LOCK + 1);
+      jail->channel =
+        (int)sys_fcntl(fds[start->channel], F_DUPFD_CLOEXEC, KEEPER_LOCK + 1);
     } else {
       (void)refuse(&making.report, JB_STEP_CLONE, pid, -1, "clone3");
       forget(keeper, jail);
@@ -371,8 +366,8 @@ static void start_jail(struct keeper *keeper, const struct record *record,
   rooms_close(&making.launch.rooms);
   if (jail != NULL)
     return;
-  (void)channel_send(fds[start->channel], &making.report,
-                     sizeof(making.report), NULL, 0);
+  (void)channel_send(fds[start->channel], &making.report, sizeof(making.report),
+                     NULL, 0);
   (void)groups_remove(record, start->groups, start->name, false);
   userns_release(&keeper->ids, &making.launch.userns);
 }
@@ -386,8 +381,8 @@ static void collect(struct jail *jail)
   size_t count;
   size_t used = 0;
   const struct jb_start *start = (const void *)jail->record.base;
-  const struct jb_group *groups = record_array(
-    &jail->record, start->groups, sizeof(*groups), &group_count);
+  const struct jb_group *groups =
+    record_array(&jail->record, start->groups, sizeof(*groups), &group_count);
   const struct jb_collect *wanted =
     record_array(&jail->record, start->collect, sizeof(*wanted), &count);
   for (size_t i = 0; i < count && i < 16; i++) {
@@ -395,8 +390,8 @@ static void collect(struct jail *jail)
     jail->gone.collected = (uint32_t)i + 1;
     if (wanted[i].group >= group_count)
       continue;
-    (void)group_path(&jail->record, &groups[wanted[i].group], start->name,
-                     path, sizeof(path));
+    (void)group_path(&jail->record, &groups[wanted[i].group], start->name, path,
+                     sizeof(path));
     size_t length = text_length(path);
     struct text text = text_into(path + length, sizeof(path) - length);
     text_add(&text, "/");
@@ -417,8 +412,7 @@ static void collect(struct jail *jail)
 static bool dispose(struct keeper *keeper, struct jail *jail, uint64_t now)
 {
   const struct jb_start *start = (const void *)jail->record.base;
-  int left =
-    groups_remove(&jail->record, start->groups, start->name, false);
+  int left = groups_remove(&jail->record, start->groups, start->name, false);
   if (left == JB_EBUSY && now < jail->linger)
     return false;
   jail->gone.cleanup_errno = left;
@@ -582,8 +576,8 @@ static bool take_request(struct keeper *keeper, char *buffer, size_t size)
   struct record record = {.base = buffer, .size = (size_t)got};
   const struct jb_large *outer = (const void *)buffer;
   if (outer->message == JB_MESSAGE_LARGE && count > 0) {
-    long at = sys_mmap(NULL, outer->size, 1 /* PROT_READ */, 2, fds[count - 1],
-                       0);
+    long at =
+      sys_mmap(NULL, outer->size, 1 /* PROT_READ */, 2, fds[count - 1], 0);
     (void)sys_close(fds[--count]);
     if (at >= 0 || at < -4095) {
       large = (void *)at;
@@ -635,8 +629,8 @@ static int prepare(struct keeper *keeper, struct jb_report *report)
     return refuse(report, JB_STEP_SPAWN, keeper->self, -1, "pidfd_open");
   uint64_t child = (uint64_t)1 << (JB_SIGCHLD - 1);
   keeper->signals = (int)sys_signalfd4(-1, &child, O_CLOEXEC | O_NONBLOCK);
-  const struct jb_group *parents = record_array(
-    &keeper->config, config->parents, sizeof(*parents), &count);
+  const struct jb_group *parents =
+    record_array(&keeper->config, config->parents, sizeof(*parents), &count);
   for (size_t i = 0; i < count; i++) {
     int dir = group_make(&keeper->config, &parents[i], "", report);
     if (dir < 0)
@@ -734,10 +728,10 @@ void keeper_main(void)
   default_signals();
   (void)sys_close_range(KEEPER_LOCK + 1, ~0u, 0);
   (void)sys_umask(022);
-  (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-keeper", 0,
-                  0, 0);
-  long got = channel_receive(KEEPER_SOCKET, config, sizeof(config), &fd, 0,
-                             &count, 0);
+  (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-keeper", 0, 0,
+                  0);
+  long got =
+    channel_receive(KEEPER_SOCKET, config, sizeof(config), &fd, 0, &count, 0);
   if (got <= 0)
     sys_exit_group(1);
   keeper.config = (struct record){.base = config, .size = (size_t)got};

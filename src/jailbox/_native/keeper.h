@@ -31,11 +31,11 @@ struct rooms {
 
 struct ids {
   bool rootless;
-  uint32_t count;  /* ids of a jail */
-  uint32_t first;  /* rootful: base of range 0 */
+  uint32_t count; /* ids of a jail */
+  uint32_t first; /* rootful: base of range 0 */
   uint32_t ranges;
-  uint32_t next;   /* where the search for a free range begins */
-  int lock;        /* one description: its byte locks are the keeper's */
+  uint32_t next; /* where the search for a free range begins */
+  int lock;      /* one description: its byte locks are the keeper's */
 };
 
 /* What a START became, as its child sees it: borrowed from the keeper. */
@@ -43,14 +43,14 @@ struct launch {
   struct record record;
   const struct jb_start *start; /* NULL: only a PREPARE */
   struct jb_span ops;
-  const int *prepared;          /* JB_PREPARED_MAX descriptors */
+  const int *prepared; /* JB_PREPARED_MAX descriptors */
   const int *fds;
   size_t fd_count;
   const int *tasks; /* v1 tasks files to write "0" to */
   size_t task_count;
-  int cpu_file;     /* what the cpu budget is read from, or -1 */
-  int template;     /* mount namespace without the host's mounts */
-  int keeper;       /* pidfd of the keeper */
+  int cpu_file; /* what the cpu budget is read from, or -1 */
+  int template; /* mount namespace without the host's mounts */
+  int keeper;   /* pidfd of the keeper */
   struct userns userns;
   struct rooms rooms;
   uint32_t id_count;

@@ -235,8 +235,7 @@ static long overlay_lowers(const struct room *room, int fs)
                                         sizeof(*lowers), &count);
   for (size_t i = 0; i < count; i++) {
     /* A mount descriptor is O_PATH on some kernels and not on others. */
-    long dir = sys_openat(slot_at(room, (int)lowers[i]), ".", PATH_FLAGS,
-                          0);
+    long dir = sys_openat(slot_at(room, (int)lowers[i]), ".", PATH_FLAGS, 0);
     if (dir < 0)
       return dir;
     long rc = sys_fsconfig(fs, FSCONFIG_SET_FD, "lowerdir+", NULL, (int)dir);
@@ -271,15 +270,14 @@ static int op_overlay(struct room *room)
   if (rc == 0)
     rc = overlay_options(room, (int)fs);
   if (rc == 0 && layer >= 0) {
-    long upper = layer_directory(room, layer, name, "-upper", room->op->mode,
-                                 true);
+    long upper =
+      layer_directory(room, layer, name, "-upper", room->op->mode, true);
     long work = layer_directory(room, layer, name, "-work", 0700, false);
     rc = upper < 0 ? upper : work < 0 ? work : 0;
     if (rc == 0 && (room->op->flags & JB_OP_REUSE) != 0)
       forgive_volatile((int)work);
     if (rc == 0)
-      rc = sys_fsconfig((int)fs, FSCONFIG_SET_FD, "upperdir", NULL,
-                        (int)upper);
+      rc = sys_fsconfig((int)fs, FSCONFIG_SET_FD, "upperdir", NULL, (int)upper);
     if (rc == 0)
       rc = sys_fsconfig((int)fs, FSCONFIG_SET_FD, "workdir", NULL, (int)work);
     if (upper >= 0)
@@ -344,9 +342,9 @@ static long reach(const struct room *room, const char *path, int flags)
 {
   struct open_how how = {
     .flags = (uint64_t)(unsigned)flags | PATH_FLAGS,
-    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS |
-               ((room->op->flags & JB_OP_STRICT) != 0 ? RESOLVE_NO_SYMLINKS
-                                                      : 0u),
+    .resolve =
+      RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS |
+      ((room->op->flags & JB_OP_STRICT) != 0 ? RESOLVE_NO_SYMLINKS : 0u),
   };
   return sys_openat2(room->root, path, &how);
 }
@@ -473,8 +471,7 @@ static int op_node(struct room *room)
 {
   const char *path = op_path(room);
   int base = base_of(room);
-  long rc =
-    sys_mknodat(base, path, room->op->mode, (unsigned)room->op->number);
+  long rc = sys_mknodat(base, path, room->op->mode, (unsigned)room->op->number);
   return finish(room, JB_STEP_NODE, rc, base, path);
 }
 
@@ -549,12 +546,12 @@ static int op_mask(struct room *room)
     bool directory = (stat.stx_mode & S_IFMT) == S_IFDIR;
     int from =
       slot_at(room, directory ? room->op->source : (int)room->op->number);
-    long cover = sys_open_tree(from, "",
-                               OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-    rc = cover < 0 ? cover
-                   : sys_move_mount((int)cover, "", (int)target, "",
-                                    MOVE_MOUNT_F_EMPTY_PATH |
-                                      MOVE_MOUNT_T_EMPTY_PATH);
+    long cover = sys_open_tree(
+      from, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    rc = cover < 0
+           ? cover
+           : sys_move_mount((int)cover, "", (int)target, "",
+                            MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
     if (cover >= 0)
       (void)sys_close((int)cover);
   }
@@ -578,11 +575,12 @@ static int op_readonly(struct room *room)
     /* The root is a mount of its own already. */
     rc = sys_mount_setattr((int)target, "", AT_EMPTY_PATH, &attr);
   } else {
-    long tree = sys_open_tree((int)target, "",
-                              OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
-                                deep);
-    rc = tree < 0 ? tree
-                  : sys_mount_setattr((int)tree, "", AT_EMPTY_PATH | deep, &attr);
+    long tree =
+      sys_open_tree((int)target, "",
+                    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | deep);
+    rc = tree < 0
+           ? tree
+           : sys_mount_setattr((int)tree, "", AT_EMPTY_PATH | deep, &attr);
     if (rc == 0)
       rc = sys_move_mount((int)tree, "", (int)target, "",
                           MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
@@ -596,14 +594,14 @@ static int op_readonly(struct room *room)
 /* ---- the table ---------------------------------------------------------- */
 
 static int (*const operations[])(struct room *) = {
-  [JB_OP_FS] = op_fs,         [JB_OP_TREE] = op_tree,
+  [JB_OP_FS] = op_fs,           [JB_OP_TREE] = op_tree,
   [JB_OP_OVERLAY] = op_overlay, [JB_OP_ENTER] = op_enter,
-  [JB_OP_ROOT] = op_root,     [JB_OP_ATTACH] = op_attach,
-  [JB_OP_DIR] = op_dir,       [JB_OP_LINK] = op_link,
-  [JB_OP_NODE] = op_node,     [JB_OP_FILE] = op_file,
-  [JB_OP_MASK] = op_mask,     [JB_OP_READONLY] = op_readonly,
-  [JB_OP_SYSCTL] = op_sysctl, [JB_OP_NAMESPACES] = op_namespaces,
-  [JB_OP_OPEN] = op_open,     [JB_OP_TAKE] = op_take,
+  [JB_OP_ROOT] = op_root,       [JB_OP_ATTACH] = op_attach,
+  [JB_OP_DIR] = op_dir,         [JB_OP_LINK] = op_link,
+  [JB_OP_NODE] = op_node,       [JB_OP_FILE] = op_file,
+  [JB_OP_MASK] = op_mask,       [JB_OP_READONLY] = op_readonly,
+  [JB_OP_SYSCTL] = op_sysctl,   [JB_OP_NAMESPACES] = op_namespaces,
+  [JB_OP_OPEN] = op_open,       [JB_OP_TAKE] = op_take,
 };
 
 /* Which step a refused operation counts as; only test builds ask ahead. */
@@ -613,7 +611,7 @@ static const enum jb_step op_steps[] = {
   [JB_OP_ROOT] = JB_STEP_ROOT,       [JB_OP_ATTACH] = JB_STEP_ATTACH,
   [JB_OP_DIR] = JB_STEP_DIR,         [JB_OP_LINK] = JB_STEP_LINK,
   [JB_OP_NODE] = JB_STEP_NODE,       [JB_OP_FILE] = JB_STEP_FILE,
-  [JB_OP_MASK] = JB_STEP_MASK,     
+  [JB_OP_MASK] = JB_STEP_MASK,
 };
 
 static bool fills_slot(uint32_t kind)
@@ -625,8 +623,8 @@ static bool fills_slot(uint32_t kind)
 int ops_run(const struct launch *launch, int *slots, struct jb_report *report)
 {
   size_t count;
-  const struct jb_op *ops = record_array(&launch->record, launch->ops,
-                                         sizeof(*ops), &count);
+  const struct jb_op *ops =
+    record_array(&launch->record, launch->ops, sizeof(*ops), &count);
   struct room room = {
     .launch = launch, .slots = slots, .root = -1, .report = report};
   for (size_t i = 0; i < count; i++) {

@@ -70,10 +70,10 @@ static int place_descriptors(struct passage *passage)
   if (null < 0)
     return deny(passage, JB_STEP_STDIO, null, "/dev/null");
   for (int i = 0; i < count; i++) {
-    int from = i < 3
-                 ? (wanted[i] >= 0 ? passage->fds[wanted[i]]
-                    : passage->terminal >= 0 ? passage->terminal : (int)null)
-                 : passage->fds[program->pass_first + i - FD_FIRST_PASSED];
+    int from = i < 3 ? (wanted[i] >= 0           ? passage->fds[wanted[i]]
+                        : passage->terminal >= 0 ? passage->terminal
+                                                 : (int)null)
+                     : passage->fds[program->pass_first + i - FD_FIRST_PASSED];
     lifted[i] = lift(from, count);
     if (lifted[i] < 0)
       return deny(passage, JB_STEP_STDIO, lifted[i], "dup");
@@ -127,8 +127,8 @@ static int set_priority(struct passage *passage)
   text_add_number(&text, (uint64_t)(program->oom_score_adj < 0
                                       ? -(int64_t)program->oom_score_adj
                                       : program->oom_score_adj));
-  long fd = sys_openat(AT_FDCWD, "/proc/self/oom_score_adj",
-                       O_WRONLY | O_CLOEXEC, 0);
+  long fd =
+    sys_openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
   rc = fd < 0 ? fd : sys_write((int)fd, number, text_length(number));
   if (fd >= 0)
     (void)sys_close((int)fd);
@@ -188,8 +188,8 @@ uint64_t bounding_drop(uint64_t have, uint64_t keep)
 
 long set_capabilities(uint64_t permitted, uint64_t inheritable)
 {
-  struct __user_cap_header_struct header = {
-    .version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_header_struct header = {.version =
+                                              _LINUX_CAPABILITY_VERSION_3};
   struct __user_cap_data_struct data[2];
   for (int i = 0; i < 2; i++) {
     data[i].permitted = (uint32_t)(permitted >> (32 * i));
@@ -218,8 +218,8 @@ int program_identity(const struct record *record,
   size_t count;
   const uint32_t *groups =
     record_array(record, program->groups, sizeof(*groups), &count);
-  uint64_t kept = program->uid == 0 ? program->cap_permitted
-                                    : program->cap_ambient;
+  uint64_t kept =
+    program->uid == 0 ? program->cap_permitted : program->cap_ambient;
   (void)bounding_drop(bounding, program->cap_bounding);
   long rc = 0;
   if ((program->flags & JB_PROGRAM_KEEP_GROUPS) == 0)
@@ -290,8 +290,7 @@ static int install_filter_late(struct passage *passage)
  * that succeeds never comes back to take it out. */
 static void remember(struct jb_report *most, long error, const char *path)
 {
-  bool exists = error == -JB_ENOENT &&
-                sys_faccessat(AT_FDCWD, path, 0) == 0;
+  bool exists = error == -JB_ENOENT && sys_faccessat(AT_FDCWD, path, 0) == 0;
   if (most->step == 0 || (most->error == JB_ENOENT && most->index != 1))
     (void)refuse(most, JB_STEP_EXEC, error, exists ? 1 : -1, path);
 }
@@ -411,10 +410,10 @@ static int become_program(struct passage *passage)
 
 /* The order is the design: each line says why it stands where it does. */
 static int (*const steps[])(struct passage *) = {
-  own_session,          /* before stdio: the terminal is still at hand */
-  place_descriptors,    /* nothing else is open from here on */
-  enter_directory,      /* no descriptor can lead out; still root of the jail */
-  bound_resources,      /* rights to raise are gone after the identity */
+  own_session,       /* before stdio: the terminal is still at hand */
+  place_descriptors, /* nothing else is open from here on */
+  enter_directory,   /* no descriptor can lead out; still root of the jail */
+  bound_resources,   /* rights to raise are gone after the identity */
   set_priority,
   install_filter_early, /* only without no_new_privs */
   take_identity,        /* bounding set, groups, gid, uid, capabilities */
@@ -458,8 +457,7 @@ static int open_terminal(const struct jb_program *program, int pair[2],
                          struct jb_report *report)
 {
   int unlock = 0;
-  struct jb_winsize size = {.rows = program->rows,
-                            .columns = program->columns};
+  struct jb_winsize size = {.rows = program->rows, .columns = program->columns};
   long master =
     sys_openat(AT_FDCWD, "/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0);
   if (master < 0)
@@ -469,8 +467,8 @@ static int open_terminal(const struct jb_program *program, int pair[2],
     rc = sys_ioctl((int)master, TIOCSWINSZ_, &size);
   /* By descriptor: a path below /dev/pts could be somebody else's. */
   if (rc == 0)
-    rc = JB_CALL3(__NR_ioctl, master, TIOCGPTPEER_,
-                  O_RDWR | O_NOCTTY | O_CLOEXEC);
+    rc =
+      JB_CALL3(__NR_ioctl, master, TIOCGPTPEER_, O_RDWR | O_NOCTTY | O_CLOEXEC);
   if (rc < 0) {
     (void)sys_close((int)master);
     return refuse(report, JB_STEP_TTY, rc, -1, "TIOCGPTPEER");
@@ -493,8 +491,8 @@ int program_spawn(const struct record *record, const struct jb_program *program,
   size_t mapped = 0;
   if (count > POINTERS_MAX) {
     mapped = count * sizeof(char *);
-    long at = sys_mmap(NULL, mapped, JB_PROT_RW, JB_MAP_PRIVATE_ANONYMOUS, -1,
-                       0);
+    long at =
+      sys_mmap(NULL, mapped, JB_PROT_RW, JB_MAP_PRIVATE_ANONYMOUS, -1, 0);
     if (at < 0 && at > -4096)
       return refuse(report, JB_STEP_FORK, at, -1, "argv");
     pointers = (char **)at;

@@ -50,8 +50,7 @@ static int descend(struct spawn *spawn, void (*entry)(void *), char *stack,
 /* Put *from* at number *to* where it stays open across execve. */
 static int place(int from, int to)
 {
-  long rc = from == to ? sys_fcntl(from, F_SETFD, 0)
-                       : sys_dup3(from, to, 0);
+  long rc = from == to ? sys_fcntl(from, F_SETFD, 0) : sys_dup3(from, to, 0);
   return rc < 0 ? (int)rc : 0;
 }
 
@@ -90,8 +89,7 @@ __attribute__((noinline)) static void become_keeper(void *argument)
    * close-on-exec. */
   (void)sys_close_range(KEEPER_FREE, ~0u, CLOSE_RANGE_CLOEXEC);
   if (rc == 0)
-    rc = (int)sys_execveat((int)image, "", argv, envp,
-                           AT_EMPTY_PATH);
+    rc = (int)sys_execveat((int)image, "", argv, envp, AT_EMPTY_PATH);
   spawn->error = rc;
   sys_exit_group(1);
 }
@@ -99,8 +97,8 @@ __attribute__((noinline)) static void become_keeper(void *argument)
 __attribute__((noinline)) static void stand_between(void *argument)
 {
   struct spawn *spawn = argument;
-  int pid = descend(spawn, become_keeper, spawn->stack + STACK_SIZE,
-                    JB_SIGCHLD);
+  int pid =
+    descend(spawn, become_keeper, spawn->stack + STACK_SIZE, JB_SIGCHLD);
   if (pid < 0)
     spawn->error = pid;
   sys_exit_group(0);
@@ -139,8 +137,8 @@ static int spawn_helper(struct spawn *spawn)
 {
   uint64_t all = ~(uint64_t)0;
   uint64_t before = 0;
-  long stacks = sys_mmap(NULL, 2 * STACK_SIZE, JB_PROT_RW,
-                         JB_MAP_STACK_GUARDED, -1, 0);
+  long stacks =
+    sys_mmap(NULL, 2 * STACK_SIZE, JB_PROT_RW, JB_MAP_STACK_GUARDED, -1, 0);
   if (stacks < 0 && stacks > -4096)
     return (int)stacks;
   spawn->stack = (char *)stacks;
@@ -237,4 +235,7 @@ int jb_landlock_abi(void)
   return (int)sys_landlock_create_ruleset(NULL, 0, 1 /* ..._VERSION */);
 }
 
-const char *jb_version(void) { return JB_VERSION; }
+const char *jb_version(void)
+{
+  return JB_VERSION;
+}

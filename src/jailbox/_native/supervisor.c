@@ -245,8 +245,8 @@ static uint64_t cpu_of_everybody(void)
 {
   char buffer[4096] __attribute__((aligned(8)));
   uint64_t total = rusage_ns(-1);
-  long proc = sys_openat(AT_FDCWD, "/proc",
-                         O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  long proc =
+    sys_openat(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (proc < 0)
     return total;
   for (;;) {
@@ -261,8 +261,7 @@ static uint64_t cpu_of_everybody(void)
       if (name[0] >= '1' && name[0] <= '9') {
         int clock = (int)(~(unsigned)text_number(name) << 3) | CPUCLOCK_SCHED;
         if (sys_clock_gettime(clock, &used) == 0)
-          total +=
-            (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+          total += (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
       }
       at += length;
     }
@@ -379,8 +378,8 @@ static bool start_program(struct supervisor *self, const struct record *record,
     program = &logged;
     fds = more;
   }
-  int rc = program_spawn(record, program, fds, self->bounding, &spawned,
-                         &report);
+  int rc =
+    program_spawn(record, program, fds, self->bounding, &spawned, &report);
   if (program == &logged) {
     (void)sys_close(more[count]);
     (void)sys_close(more[count + 1]);
@@ -427,10 +426,8 @@ agent_main(const struct supervisor *init, const struct record *record,
            const struct jb_program *program, int socket)
 {
   struct jb_report report = {.index = -1};
-  struct jb_tree_roots roots = {.upper = -1,
-                                .lower = -1,
-                                .flags = JB_TREE_OWN_PROCESS |
-                                         JB_TREE_USERXATTR};
+  struct jb_tree_roots roots = {
+    .upper = -1, .lower = -1, .flags = JB_TREE_OWN_PROCESS | JB_TREE_USERXATTR};
   int32_t overlay = program->overlay;
   roots.root =
     (int32_t)sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
@@ -502,8 +499,7 @@ static void exec_request(struct supervisor *self, const struct record *record,
   }
 }
 
-static void signal_request(struct supervisor *self,
-                           const struct record *record)
+static void signal_request(struct supervisor *self, const struct record *record)
 {
   const struct jb_signal *request = (const void *)record->base;
   if (record->size < sizeof(*request))
@@ -531,8 +527,8 @@ static bool take_request(struct supervisor *self, char *buffer, size_t size)
   struct record record = {.base = buffer, .size = (size_t)got};
   const struct jb_large *outer = (const void *)buffer;
   if (outer->message == JB_MESSAGE_LARGE && count > 0) {
-    long at = sys_mmap(NULL, outer->size, 1 /* PROT_READ */, 2, fds[count - 1],
-                       0);
+    long at =
+      sys_mmap(NULL, outer->size, 1 /* PROT_READ */, 2, fds[count - 1], 0);
     (void)sys_close(fds[--count]);
     if (at >= 0 || at < -4095) {
       large = (void *)at;
@@ -616,9 +612,9 @@ static int confine(const struct launch *launch, struct jb_report *report)
 {
   const struct jb_program *program = &launch->start->program;
   if (program->landlock.length != 0) {
-    long ruleset = sys_landlock_create_ruleset(
-      record_at(&launch->record, program->landlock), program->landlock.length,
-      0);
+    long ruleset =
+      sys_landlock_create_ruleset(record_at(&launch->record, program->landlock),
+                                  program->landlock.length, 0);
     long rc =
       ruleset < 0 ? ruleset : sys_landlock_restrict_self((int)ruleset, 0);
     if (ruleset >= 0)
@@ -654,8 +650,8 @@ void init_main(const struct launch *launch, const struct layer *layer)
   struct text key = text_into(self.cpu_key, sizeof(self.cpu_key));
   text_add(&key, record_text(&launch->record, start->cpu_key));
   bool userns = (start->flags & JB_START_USERNS) != 0;
-  self.bounding = userns ? bounding_drop(~(uint64_t)0, start->init_bounding)
-                         : ~(uint64_t)0;
+  self.bounding =
+    userns ? bounding_drop(~(uint64_t)0, start->init_bounding) : ~(uint64_t)0;
 
   struct jb_report report = {.index = -1};
   if (confine(launch, &report) < 0) {
@@ -682,9 +678,8 @@ void init_main(const struct launch *launch, const struct layer *layer)
     (void)channel_send(self.channel, &ready, sizeof(ready), &layer->fd,
                        give ? 1 : 0);
   }
-  if (program->argc != 0 &&
-      !start_program(&self, &launch->record, program, launch->fds,
-                     launch->fd_count))
+  if (program->argc != 0 && !start_program(&self, &launch->record, program,
+                                           launch->fds, launch->fd_count))
     sys_exit_group(1);
   if (start->wall_ns != 0)
     self.deadline = self.started + start->wall_ns;

@@ -371,7 +371,10 @@ static inline long sys_openat2(int dir, const char *path,
   return JB_CALL4(__NR_openat2, dir, path, how, sizeof(*how));
 }
 
-static inline long sys_close(int fd) { return JB_CALL1(__NR_close, fd); }
+static inline long sys_close(int fd)
+{
+  return JB_CALL1(__NR_close, fd);
+}
 
 static inline long sys_close_range(unsigned first, unsigned last,
                                    unsigned flags)
@@ -411,7 +414,10 @@ static inline long sys_ftruncate(int fd, int64_t size)
   return JB_CALL2(__NR_ftruncate, fd, size);
 }
 
-static inline long sys_dup(int fd) { return JB_CALL1(__NR_dup, fd); }
+static inline long sys_dup(int fd)
+{
+  return JB_CALL1(__NR_dup, fd);
+}
 
 static inline long sys_dup3(int from, int to, int flags)
 {
@@ -527,7 +533,10 @@ static inline long sys_chdir(const char *path)
   return JB_CALL1(__NR_chdir, path);
 }
 
-static inline long sys_fchdir(int fd) { return JB_CALL1(__NR_fchdir, fd); }
+static inline long sys_fchdir(int fd)
+{
+  return JB_CALL1(__NR_fchdir, fd);
+}
 
 static inline long sys_chroot(const char *path)
 {
@@ -595,7 +604,10 @@ static inline long sys_kill(int pid, int signal)
   return JB_CALL2(__NR_kill, pid, signal);
 }
 
-static inline long sys_getpid(void) { return JB_CALL0(__NR_getpid); }
+static inline long sys_getpid(void)
+{
+  return JB_CALL0(__NR_getpid);
+}
 
 static inline long sys_pidfd_open(int pid, unsigned flags)
 {
@@ -607,7 +619,10 @@ static inline long sys_pidfd_send_signal(int pidfd, int signal)
   return JB_CALL4(__NR_pidfd_send_signal, pidfd, signal, 0, 0);
 }
 
-static inline long sys_setsid(void) { return JB_CALL0(__NR_setsid); }
+static inline long sys_setsid(void)
+{
+  return JB_CALL0(__NR_setsid);
+}
 
 static inline long sys_prctl(int option, unsigned long a, unsigned long b,
                              unsigned long c, unsigned long d)
@@ -643,8 +658,7 @@ static inline long sys_setpriority(int which, int who, int value)
   return JB_CALL3(__NR_setpriority, which, who, value);
 }
 
-static inline long sys_sched_setaffinity(int pid, size_t size,
-                                         const void *mask)
+static inline long sys_sched_setaffinity(int pid, size_t size, const void *mask)
 {
   return JB_CALL3(__NR_sched_setaffinity, pid, size, mask);
 }

@@ -24,9 +24,9 @@ static long empty_root(void)
   rc = sys_fsconfig((int)fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
   if (rc < 0)
     return rc;
-  long root = sys_fsmount((int)fs, FSMOUNT_CLOEXEC,
-                          MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                            MOUNT_ATTR_NOEXEC);
+  long root =
+    sys_fsmount((int)fs, FSMOUNT_CLOEXEC,
+                MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
   if (root < 0)
     return root;
   for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
@@ -42,8 +42,7 @@ static long empty_root(void)
   if (rc == 0)
     rc = sys_umount2(".", 2 /* MNT_DETACH */);
   if (rc == 0)
-    rc = sys_mount_setattr((int)root, "", AT_EMPTY_PATH,
-                           &readonly);
+    rc = sys_mount_setattr((int)root, "", AT_EMPTY_PATH, &readonly);
   return rc;
 }
 

@@ -120,8 +120,8 @@ static int private_ids(const struct ids *ids, uint32_t base, char *map,
   return 0;
 }
 
-static int map_and_open(const struct ids *ids, int pid, uint32_t base,
-                        int *fd, struct jb_report *report)
+static int map_and_open(const struct ids *ids, int pid, uint32_t base, int *fd,
+                        struct jb_report *report)
 {
   static const char *const files[2] = {"uid_map", "gid_map"};
   char path[48];
@@ -160,8 +160,7 @@ int userns_make(struct ids *ids, struct userns *out, struct jb_report *report)
     .stack = (uint64_t)(uintptr_t)stack,
     .stack_size = sizeof(stack),
   };
-  int pid =
-    (int)jb_clone_into(&args, sizeof(args), wait_for_the_end, NULL);
+  int pid = (int)jb_clone_into(&args, sizeof(args), wait_for_the_end, NULL);
   if (pid < 0) {
     userns_release(ids, out);
     return refuse(report, JB_STEP_USERNS, pid, -1, "clone");
@@ -307,7 +306,8 @@ int ids_configure(struct ids *ids, const struct jb_configure *configure,
     if (ids->ranges == 0)
       return 0;
     const char *path = record_text(record, configure->lock_path);
-    long fd = sys_openat(AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    long fd = sys_openat(AT_FDCWD, path,
+                         O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
       return refuse(report, JB_STEP_IDMAP, fd, -1, path);
     ids->lock = (int)fd;

@@ -88,9 +88,9 @@ static void welcome(struct visitors *visitors)
 /* The jail is gone: leave word, and let everybody go. */
 static void farewell(struct visitors *visitors)
 {
-  long file = sys_openat(visitors->home, "exit.new",
-                         O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-                         0600);
+  long file =
+    sys_openat(visitors->home, "exit.new",
+               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (file >= 0) {
     for (size_t k = 0; k < 5; k++) {
       uint32_t length = (uint32_t)visitors->lengths[k];
@@ -141,8 +141,8 @@ static bool listen_to_client(struct visitors *visitors, int *client,
 {
   int fds[JB_FDS_MAX + 1];
   size_t count = 0;
-  long got = channel_receive(*client, buffer, size, fds, JB_FDS_MAX + 1,
-                             &count, JB_MSG_DONTWAIT);
+  long got = channel_receive(*client, buffer, size, fds, JB_FDS_MAX + 1, &count,
+                             JB_MSG_DONTWAIT);
   bool kill = false;
   if (got == 0) {
     drop(client);
@@ -178,8 +178,8 @@ bool visitors_serve(struct visitors *visitors, const struct jb_pollfd *fds,
     return false;
   for (size_t i = 2; i < count; i++)
     if (fds[i].revents != 0 && visitors->clients[i - 2] >= 0)
-      kill |= listen_to_client(visitors, &visitors->clients[i - 2], buffer,
-                               size);
+      kill |=
+        listen_to_client(visitors, &visitors->clients[i - 2], buffer, size);
   if (fds[0].revents != 0)
     welcome(visitors);
   if (fds[1].revents != 0)
