@@ -54,6 +54,8 @@ static void relocate(void)
     else if (entry->d_tag == DT_RELASZ)
       size = entry->d_un.d_val;
   }
+  if (table == NULL)
+    return;
   for (size_t i = 0; i < size / sizeof(*table); i++)
     if (ELF64_R_TYPE(table[i].r_info) == RELATIVE)
       *(uintptr_t *)(base + table[i].r_offset) =

@@ -20,7 +20,7 @@
 #define KEEPER_HOST 4
 #define KEEPER_LOCK 5
 #define KEEPER_FREE 6
-#define STACK_SIZE 32768
+#define STACK_SIZE ((size_t)32768)
 #define SEALABLE 3u /* MFD_CLOEXEC | MFD_ALLOW_SEALING */
 
 extern const unsigned char jb_helper_image[];
