@@ -39,6 +39,10 @@ READY_KINDS = ("ipc", "net", "user", "uts")
 # host process, and some digits.
 KEEPER_NAME = re.compile(r"\b(\d+)-[0-9a-f]{8}\b")
 
+# What test runs and benchmarks make for themselves, and clear: not the library's, and
+# perhaps that of another run on this machine.
+SCAFFOLD = re.compile(r"/jailbox(-tests-|-bench-|/floor-|/peer)")
+
 CGROUP_MOUNT = re.compile(r"^\d+ \d+ \S+ \S+ (\S+) .* - cgroup2? ", re.MULTILINE)
 
 
@@ -109,6 +113,8 @@ def _ours(names: Iterable[str]) -> Counter[str]:
     kept: Counter[str] = Counter()
     for name in names:
         match = KEEPER_NAME.search(name)
+        if SCAFFOLD.search(name):
+            continue
         if match is None:
             kept[name] += 1
         elif int(match[1]) == os.getpid():
@@ -212,8 +218,7 @@ def _state() -> Iterator[str]:
             places.append(os.path.join(os.path.expanduser(place), "jailbox"))
     temporary = tempfile.gettempdir()
     for entry in _list(temporary):
-        # Where the test run itself keeps things; it clears that at the end.
-        if entry.startswith("jailbox") and not entry.startswith("jailbox-tests-"):
+        if entry.startswith("jailbox"):
             yield os.path.join(temporary, entry)
     for place in places:
         for top, directories, files in os.walk(place):
