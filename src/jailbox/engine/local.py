@@ -173,14 +173,20 @@ class LocalEngine:
         if rootfs.prepared is not None:
             layer = rootfs.prepared
             prepared = keeper.prepare(layer.key, lambda: layer)
-        return compile_container(
-            spec,
-            self.facts,
-            rootfs,
-            keeper=keeper.name,
-            prepared=prepared,
-            keep_layer=keep_layer,
-            reuse=reuse,
+        name = keeper.name
+        # Containers that differ in their name alone are made the same way.
+        nameless = attrs.evolve(spec, name=None, labels=None)
+        return self._recent.of(
+            (nameless, rootfs, name, prepared, keep_layer, reuse),
+            lambda: compile_container(
+                spec,
+                self.facts,
+                rootfs,
+                keeper=name,
+                prepared=prepared,
+                keep_layer=keep_layer,
+                reuse=reuse,
+            ),
         )
 
     def compile_program(
