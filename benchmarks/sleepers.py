@@ -14,7 +14,7 @@ import time
 
 import jailbox as jb
 from benchmarks.measure import Bar
-from benchmarks.peers import bundle, runtime_worker, set_group
+from benchmarks.peers import bundle, remove_groups, runtime_worker, set_group
 from benchmarks.question import Answer, Options
 from benchmarks.stage import WAIT, Stage
 
@@ -39,15 +39,13 @@ def _crun(stage: Stage, count: int) -> float:
         try:
             for name in names:
                 set_group(place, f"/jailbox/peer-{name}")
-                command = [
-                    "sh", "-c", 'exec "$@" >/dev/null 2>&1 </dev/null', "sh",
-                    "crun", "run", "-d", "-b", str(place), name,
-                ]  # fmt: skip
-                taken += worker.ask("spawn", command)[0]
+                command = ["crun", "run", "-d", "-b", str(place), name]
+                taken += worker.ask("start", command)[0]
         finally:
             for name in names:
                 with contextlib.suppress(RuntimeError):
-                    worker.ask("spawn", ["crun", "delete", "-f", name])
+                    worker.ask("start", ["crun", "delete", "-f", name])
+    remove_groups()
     return taken
 
 

@@ -95,6 +95,12 @@ def _spawn(argv: Sequence[str]) -> None:
     subprocess.run(argv, capture_output=True, check=True)
 
 
+def _start(argv: Sequence[str]) -> None:
+    """Run what leaves something running: a pipe would wait for its end."""
+    null = subprocess.DEVNULL
+    subprocess.run(argv, stdin=null, stdout=null, stderr=null, check=True)
+
+
 def _jail(argv: Sequence[str], network: str = "none") -> None:
     import jailbox
 
@@ -143,6 +149,7 @@ def main() -> None:
     verbs: dict[str, Any] = {
         "ping": lambda argv: None,
         "spawn": _spawn,
+        "start": _start,
         "jail": _jail,
         "jail-host": lambda argv: _jail(argv, "host"),
         "fork": _fork,
