@@ -229,6 +229,17 @@ static void end_tree(struct supervisor *self)
   self->ended = false;
 }
 
+/* Process 1 could just exit and leave the killing to the kernel; but what the
+ * kernel kills then is waited for by nobody, and missing in the bill. */
+static void end_jail(void)
+{
+  long pid;
+  (void)sys_kill(-1, JB_SIGKILL);
+  do
+    pid = sys_wait4(-1, NULL, 0, NULL);
+  while (pid > 0 || pid == -JB_EINTR);
+}
+
 /* ---- deadlines ---------------------------------------------------------- */
 
 static uint64_t rusage_ns(int who)
@@ -584,6 +595,8 @@ static void supervise(struct supervisor *self)
     if (self->program < 0) {
       /* The rest of the jail ends with its process 1; what an exec left
        * running in the background stays, and is reaped here. */
+      if (self->init && children)
+        end_jail();
       if (self->init || !children)
         sys_exit_group(0);
       if (self->channel >= 0)
