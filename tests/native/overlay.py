@@ -117,6 +117,12 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
+def replace(path: str, make: Callable[[str], object]) -> None:
+    """Put something else in its place."""
+    remove(path)
+    make(path)
+
+
 def symlink(path: str, target: str = "somewhere") -> None:
     """Make a symbolic link."""
     os.symlink(target, path)
@@ -166,7 +172,8 @@ def random_step(top: str, dice: random.Random) -> None:
         for name in directories + files
     ]
     directories = [top, *(each for each in paths if os.path.isdir(each))]
-    new = os.path.join(dice.choice(directories), dice.choice("abcdefgh"))
+    names = ["a", "b", "c", "f", "g", "x", "deep", "er", "new"]
+    new = os.path.join(dice.choice(directories), dice.choice(names))
     old = dice.choice(paths) if paths else new
     steps: list[Callable[[], object]] = [
         lambda: write(new),
@@ -183,8 +190,8 @@ def random_step(top: str, dice: random.Random) -> None:
         lambda: os.rename(old, new),
         lambda: os.link(old, new, follow_symlinks=False),
         lambda: recreate(old),
-        lambda: (remove(old), write(old)),
-        lambda: (remove(old), os.mkdir(old)),
+        lambda: replace(old, write),
+        lambda: replace(old, os.mkdir),
     ]
     # EXDEV, ENOTEMPTY, EISDIR and so on: another step may be possible.
     with contextlib.suppress(OSError, ValueError, UnicodeDecodeError):

@@ -252,9 +252,8 @@ class ContainerPath:
         """Replace its content, all at once; returns how many characters it has now."""
         if not isinstance(data, str):
             raise TypeError("write_text takes str; write_bytes takes bytes")
-        if newline not in {None, "", "\n"}:
-            data = data.replace("\n", newline)
-        self._files.write(str(self), data.encode(encoding, errors))
+        text = data if newline in {None, ""} else data.replace("\n", newline)
+        self._files.write(str(self), text.encode(encoding, errors))
         return len(data)
 
     def open(
