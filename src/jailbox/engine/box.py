@@ -375,7 +375,9 @@ class LocalBox:
 
     # --- programs --------------------------------------------------------------------
 
-    def _start_program(self, spec: ProgramSpec, io: Io) -> Process[Any]:
+    def _start_program(
+        self, spec: ProgramSpec, io: Io, *, quiet: bool = False
+    ) -> Process[Any]:
         self._demand("execute in it", RUNNING)
         spec.check()
         assert self._rootfs is not None  # noqa: S101  # it runs
@@ -383,6 +385,9 @@ class LocalBox:
         program = self._engine.compile_program(
             spec, self._spec, self._rootfs, self._compiled, hostname=self.hostname
         )
+        if quiet:
+            # One wake-up less: what is run to its end was executed.
+            program = attrs.evolve(program, quiet=True)
         wanted = Wanted(
             stdin=io.stdin,
             merge=spec.stderr == "stdout",
@@ -400,7 +405,7 @@ class LocalBox:
         if source is not None:
             check_input(source)
             io = attrs.evolve(io, stdin=True)
-        process = self._start_program(program, io)
+        process = self._start_program(program, io, quiet=True)
         try:
             return (yield from process.communication(source))
         finally:

@@ -424,10 +424,14 @@ class Program:
 
 @attrs.frozen(kw_only=True)
 class Prepared:
-    """A tree that many jails share: slot 0 of *ops*, built once by the keeper."""
+    """
+    A tree that many jails share: slot 0 of *ops*, built once by the keeper.
+
+    *key* is a digest of *ops*, which are hundreds: comparing keys is enough.
+    """
 
     key: str
-    ops: tuple[Op, ...]
+    ops: tuple[Op, ...] = attrs.field(eq=False)
 
 
 @attrs.frozen(kw_only=True, cache_hash=True)
@@ -474,6 +478,8 @@ class LaunchPlan:
         program: The main program, or ``None``.
 
         degraded: Names of what could not be applied, as was allowed.
+
+        sources: The host's paths that are opened before the start, in order.
     """
 
     namespaces: int
@@ -495,10 +501,10 @@ class LaunchPlan:
     init_bounding: int = 0
     program: Program | None = None
     degraded: tuple[str, ...] = ()
+    sources: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The host's paths that are opened before the start, in order."""
+    @sources.default
+    def _sources(self) -> tuple[str, ...]:
         return tuple(
             op.source
             for op in self.ops

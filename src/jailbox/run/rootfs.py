@@ -22,7 +22,7 @@ class Shown:
     target: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class Rootfs:
     """
     A root file system to be.
