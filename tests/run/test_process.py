@@ -210,7 +210,7 @@ class TestTerminal:
         """
         The program's terminal has the size asked for, and follows `resize` (IO-08).
         """
-        script = "stty size; trap 'stty size; exit' WINCH; while :; do sleep .01; done"
+        script = "trap 'stty size; exit' WINCH; stty size; while :; do sleep .01; done"
         with jb.Container(HOST) as container:
             process = container.popen(["sh", "-c", script], tty=(100, 30))
             lines = []

@@ -15,6 +15,7 @@
 
 #define LINGER_NS 5000000000u /* how long a busy cgroup is tried again */
 #define LINGER_POLL_NS 2000000u
+#define FILES_ENOUGH 65536u
 
 #define JAIL_ENDED (-1)   /* its groups may linger */
 #define JAIL_RESTING (-2) /* it may be started again: its ids are kept */
@@ -620,6 +621,12 @@ static int prepare(struct keeper *keeper, struct jb_report *report)
     return refuse(report, JB_STEP_RECORD, JB_EPROTO, -1, "configure");
   /* A jail costs us three descriptors; the soft limit may be 1024. */
   if (sys_prlimit64(0, 7 /* RLIMIT_NOFILE */, NULL, &files) == 0) {
+    /* With the right to, past the host's own: it is not the one who needs
+     * them, and what programs get is said in their records. */
+    struct jb_rlimit64 enough = {FILES_ENOUGH, FILES_ENOUGH};
+    if (files.hard < FILES_ENOUGH &&
+        sys_prlimit64(0, 7, &enough, NULL) == 0)
+      files = enough;
     files.soft = files.hard;
     (void)sys_prlimit64(0, 7, &files, NULL);
   }

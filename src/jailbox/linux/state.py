@@ -12,10 +12,14 @@ import os
 import secrets
 import stat
 import tempfile
+import time
 
 from jailbox.errors import HostError
 
 __all__ = ["claim", "run_directory", "sweep"]
+
+_PATIENCE = 0.5
+"""Seconds that the groups of a dead keeper may stay busy before they are left."""
 
 
 def run_directory() -> str:
@@ -92,11 +96,18 @@ def sweep(directory: str, group_parents: tuple[str, ...]) -> tuple[str, ...]:
         path = os.path.join(directory, entry)
         if not dot or kind != "keeper" or not _is_dead(path):
             continue
-        for parent in group_parents:
-            _remove_groups(os.path.join(parent, name))
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        swept.append(name)
+        groups = [os.path.join(parent, name) for parent in group_parents]
+        # Its jails die with it, which takes the kernel a moment.
+        deadline = time.monotonic() + _PATIENCE
+        while not all([_remove_groups(group) for group in groups]):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.002)
+        else:
+            # What is left needs its name, for somebody has to come back for it.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            swept.append(name)
     return tuple(swept)
 
 
@@ -114,10 +125,13 @@ def _is_dead(path: str) -> bool:
     return True
 
 
-def _remove_groups(path: str) -> None:
-    """Remove a tree of control groups; one that is busy is left for the next time."""
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(path):
-            if entry.is_dir(follow_symlinks=False):
-                _remove_groups(entry.path)
+def _remove_groups(path: str) -> bool:
+    """Remove a tree of control groups; whether nothing is left of it."""
+    try:
+        entries = [e.path for e in os.scandir(path) if e.is_dir(follow_symlinks=False)]
+        for entry in entries:
+            _remove_groups(entry)
         os.rmdir(path)
+    except OSError:
+        return not os.path.isdir(path)
+    return True

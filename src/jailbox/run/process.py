@@ -8,6 +8,7 @@ them.
 
 import math
 import os
+import sys
 import time
 import warnings
 import weakref
@@ -520,6 +521,13 @@ class Process(Generic[Text]):
         exited = self._exited()
         if exited is None:
             raise SpecError("result()", "is not there yet", accepted="wait() first")
+        channel = self._channel
+        if self._wiring.whole_jail and channel.exited is None and channel.gone is None:
+            raise EngineError(
+                "the keeper ended, and the jail with it",
+                hint="It was killed from outside, or had no descriptors or memory left; "
+                "the next start makes a new one.",
+            )
         self._result = self._make_result(exited)
         return self._result
 
@@ -570,7 +578,8 @@ class Process(Generic[Text]):
         if self._closer.detach() is None:
             return
         running = self._channel.exited is None and not self._channel.over
-        if running and self._wiring.owned:
+        # At the end of the interpreter nobody can do anything about it any more.
+        if running and self._wiring.owned and not sys.is_finalizing():
             self._wiring.kill()
         self._channel.close()
 
@@ -588,7 +597,8 @@ class Process(Generic[Text]):
     def __del__(self) -> None:
         closer = getattr(self, "_closer", None)
         running = closer is not None and closer.alive and self._channel.exited is None
-        if running and self._wiring.owned:
+        # At the end of the interpreter nobody can do anything about it any more.
+        if running and self._wiring.owned and not sys.is_finalizing():
             warnings.warn(
                 f"process {self.argv[0]!r} was dropped while it ran",
                 ResourceWarning,

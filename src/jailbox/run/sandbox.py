@@ -5,6 +5,7 @@ A `Sandbox` owns a jail of the keeper: its channel, its layer, and through them 
 namespaces and groups. It knows nothing of names and states; `jailbox.engine` does.
 """
 
+import errno
 import os
 import threading
 import time
@@ -13,10 +14,11 @@ from typing import Any, Protocol
 
 import attrs
 
-from jailbox.errors import EngineError, SpecError
+from jailbox.errors import EngineError, LaunchError, SpecError
 from jailbox.flow import Flow, ready
 from jailbox.linux.cgroup import CgroupReport, parse_collected
 from jailbox.linux.fd import channel_pair, close_all, open_path
+from jailbox.linux.hints import hint
 from jailbox.linux.keeper import send
 from jailbox.linux.messages import refusal
 from jailbox.linux.plan import LaunchPlan, Program
@@ -121,6 +123,9 @@ class Ends:
             places["passed"] = len(self.fds)
             for fd in wanted.pass_fds:
                 self._lend(fd)
+        except OSError as error:
+            self.abandon()
+            raise _refused("stdio", error, "pipe") from error
         except BaseException:
             self.abandon()
             raise
@@ -171,6 +176,15 @@ class Ends:
             self.channel = -1
 
 
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What no request is to blame for."""
+
+
+def _refused(step: str, error: OSError, detail: str) -> LaunchError:
+    number = error.errno or 0
+    return LaunchError(step, number, detail, hint=hint(step, number))
+
+
 def _open_sources(plan: LaunchPlan) -> list[int]:
     opened: list[int] = []
     try:
@@ -178,6 +192,8 @@ def _open_sources(plan: LaunchPlan) -> list[int]:
             opened.append(open_path(path))  # noqa: PERF401  # all of them are closed
     except OSError as error:
         close_all(opened)
+        if error.errno in _OURS:
+            raise _refused("tree", error, plan.sources[len(opened)]) from error
         raise SpecError(
             "source",
             f"cannot be opened: {error.strerror}",
