@@ -644,6 +644,25 @@ static int confine(const struct launch *launch, struct jb_report *report)
   return rc < 0 ? refuse(report, JB_STEP_CAPABILITIES, rc, -1, "capset") : 0;
 }
 
+/* What the building of the root left open is closed while the program runs
+ * already; it got none of it. */
+static void keep_needed(const struct supervisor *self,
+                        const struct launch *launch, const struct layer *layer)
+{
+  const struct jb_program *program = &launch->start->program;
+  int keep[2 * JB_OVERLAYS_MAX + 8];
+  size_t kept = keep_overlays(layer, keep);
+  keep[kept++] = self->channel;
+  keep[kept++] = self->signals;
+  keep[kept++] = self->pipes[0];
+  keep[kept++] = self->pipes[1];
+  keep[kept++] = self->cpu_file;
+  keep[kept++] = layer->fd;
+  if ((program->flags & JB_PROGRAM_LOG) != 0 && program->log >= 0)
+    keep[kept++] = launch->fds[program->log];
+  close_others(keep, kept);
+}
+
 void init_main(const struct launch *launch, const struct layer *layer)
 {
   const struct jb_start *start = launch->start;
@@ -671,18 +690,6 @@ void init_main(const struct launch *launch, const struct layer *layer)
     refuse_to(self.channel, &report);
     sys_exit_group(1);
   }
-  int keep[JB_FDS_MAX + 2 * JB_OVERLAYS_MAX + 4];
-  size_t kept = 0;
-  for (size_t i = 0; i < launch->fd_count && kept < JB_FDS_MAX; i++)
-    keep[kept++] = launch->fds[i];
-  keep[kept++] = self.signals;
-  if (layer->fd >= 0)
-    keep[kept++] = layer->fd;
-  kept += keep_overlays(layer, keep + kept);
-  if (self.cpu_file >= 0)
-    keep[kept++] = self.cpu_file;
-  close_others(keep, kept);
-
   if ((start->flags & JB_START_LAYER) != 0 || program->argc == 0) {
     struct jb_ready ready = {.message = JB_MESSAGE_READY,
                              .id_base = launch->userns.base,
@@ -696,11 +703,6 @@ void init_main(const struct launch *launch, const struct layer *layer)
     sys_exit_group(1);
   if (start->wall_ns != 0)
     self.deadline = self.started + start->wall_ns;
-  for (size_t i = 0; i < launch->fd_count; i++)
-    if ((int32_t)i != start->channel &&
-        !((program->flags & JB_PROGRAM_LOG) != 0 &&
-          (int32_t)i == program->log) &&
-        launch->fds[i] != layer->fd)
-      (void)sys_close(launch->fds[i]);
+  keep_needed(&self, launch, layer);
   supervise(&self);
 }
