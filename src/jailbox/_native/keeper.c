@@ -312,6 +312,13 @@ static void start_jail(struct keeper *keeper, const struct record *record,
   if (record->size < sizeof(*start) || start->channel < 0 ||
       (size_t)start->channel >= count)
     return;
+  if (count < start->fds) {
+    /* The kernel drops what finds no free number here, and says nothing. */
+    struct jb_report report;
+    (void)refuse(&report, JB_STEP_STDIO, -JB_EMFILE, -1, "keeper");
+    (void)channel_send(fds[start->channel], &report, sizeof(report), NULL, 0);
+    return;
+  }
   struct making making = {
     .launch = {.record = *record,
                .start = start,

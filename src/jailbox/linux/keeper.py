@@ -156,7 +156,7 @@ class Keeper:
         Raises:
             EngineError: If the keeper is gone.
         """
-        stamp_start(record, number, name)
+        stamp_start(record, number, name, len(fds))
         self._request(record, fds)
 
     def kill(self, number: int, *, release: bool = False) -> None:

@@ -84,7 +84,7 @@ MESSAGE_SIGNAL, MESSAGE_LARGE, MESSAGE_PREPARE = 5, 6, 7
 MESSAGE_REPORT, MESSAGE_READY, MESSAGE_STARTED = 16, 17, 18
 MESSAGE_EXITED, MESSAGE_GONE = 19, 20
 
-_ID, _NAME = 8, 16  # where stamp_start() writes
+_ID, _NAME, _FDS = 8, 16, 84  # where stamp_start() writes
 _NAME_SIZE = 64
 
 _USERNS, _NET, _LAYER, _KEYRING = 1, 2, 4, 8
@@ -390,9 +390,21 @@ def encode_start(
     return bytearray(fixed + program + rest)
 
 
-def stamp_start(record: bytearray, number: int, name: str) -> None:
-    """Write which jail a START is about: its number and the name of its groups."""
+def stamp_start(record: bytearray, number: int, name: str, fds: int = 0) -> None:
+    """
+    Write which jail a START is about.
+
+    Args:
+        record: Made by `encode_start`.
+
+        number: Of the jail.
+
+        name: Of its groups.
+
+        fds: How many descriptors go with it; fewer may arrive.
+    """
     struct.pack_into("<Q64s", record, _ID, number, name.encode()[: _NAME_SIZE - 1])
+    struct.pack_into("<I", record, _FDS, fds)
 
 
 def encode_exec(program: Program, fds: Descriptors) -> bytes:
