@@ -123,21 +123,20 @@ static int private_ids(const struct ids *ids, uint32_t base, char *map,
 static int map_and_open(const struct ids *ids, int pid, uint32_t base, int *fd,
                         struct jb_report *report)
 {
-  static const char *const files[2] = {"uid_map", "gid_map"};
   char path[48];
   char map[1024];
-  int rc = 0;
-  for (int i = 0; i < 2 && rc == 0; i++) {
-    rc = ids->rootless ? same_ids(files[i], map, sizeof(map))
-                       : private_ids(ids, base, map, sizeof(map));
+  const char *files[2] = {"uid_map", "gid_map"};
+  for (int i = 0; i < 2; i++) {
     proc_path(path, sizeof(path), pid, files[i]);
+    int rc = ids->rootless ? same_ids(files[i], map, sizeof(map))
+                           : private_ids(ids, base, map, sizeof(map));
     if (rc == 0)
       rc = write_file(path, map);
+    if (rc < 0)
+      return refuse(report, JB_STEP_IDMAP, rc, -1, path);
   }
-  if (rc < 0)
-    return refuse(report, JB_STEP_IDMAP, rc, -1, path);
   proc_path(path, sizeof(path), pid, "ns/user");
-  long ns = sys_openat(AT_FDCWD, path, O_CLOEXEC, 0);
+  long ns = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
   if (ns < 0)
     return refuse(report, JB_STEP_USERNS, ns, -1, path);
   *fd = (int)ns;
