@@ -14,13 +14,13 @@ import jailbox as jb
 from jailbox.engine.choose import default_engine
 from jailbox.engine.local import LocalEngine
 from jailbox.spec.security import DEFAULT_MASKED_PATHS
-from tests.security.asking import Answers, Asker, HostThings, compile_probe, host_things
+from tests.security.asking import Answers, Asker, compile_probe, host_things
 
 
 @pytest.fixture(scope="session")
 def place() -> Iterator[Path]:
     """Return a directory of this run that is ours and that others may enter."""
-    with tempfile.TemporaryDirectory(prefix="jailbox-security-") as name:
+    with tempfile.TemporaryDirectory(prefix="security-tests-") as name:
         os.chmod(name, 0o755)
         yield Path(name)
 
@@ -31,13 +31,6 @@ def ask(place: Path) -> Asker:
     if shutil.which("gcc") is None:
         pytest.skip("no gcc")
     return Asker(compile_probe(place))
-
-
-@pytest.fixture(scope="session")
-def things() -> Iterator[HostThings]:
-    """Return what exists on the host and is none of a jail's business."""
-    with host_things() as made:
-        yield made
 
 
 @pytest.fixture(scope="session", params=["host", "directory"])
@@ -55,11 +48,13 @@ def directory(busybox_rootfs: Path) -> jb.Image:
 
 
 @pytest.fixture(scope="session")
-def answers(image: jb.Image, ask: Asker, things: HostThings) -> Answers:
+def answers(image: jb.Image, ask: Asker) -> Answers:
     """Return the answers of a root in a jail with every default."""
-    env = things.environment()
-    env["PROBE_MASKED"] = ":".join(DEFAULT_MASKED_PATHS)
-    return ask(image, env=env)
+    # No longer than it takes: other test runs count what this one has on the host.
+    with host_things() as things:
+        env = things.environment()
+        env["PROBE_MASKED"] = ":".join(DEFAULT_MASKED_PATHS)
+        return ask(image, env=env)
 
 
 @pytest.fixture(scope="session")
@@ -78,11 +73,10 @@ def many_ids(one_id: bool) -> None:
 
 
 @pytest.fixture(scope="session")
-def user_answers(
-    image: jb.Image, ask: Asker, things: HostThings, many_ids: None
-) -> Answers:
+def user_answers(image: jb.Image, ask: Asker, many_ids: None) -> Answers:
     """Return the answers of user 1000 in a jail with every default."""
-    return ask(image, user="1000", env=things.environment())
+    with host_things() as things:
+        return ask(image, user="1000", env=things.environment())
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@
  *   probe cap-file PATH     give PATH the file capability CAP_NET_RAW
  *   probe eat MIB           touch that much memory
  *   probe forks COUNT       fork until it is refused
+ *   probe storm MARKER      fork without end (only with a bound on processes)
  *   probe burn SECONDS      use the processor
  *   probe spy FILE          look into our processes until FILE is there
  *
@@ -1035,6 +1036,9 @@ int main(int argc, char **argv)
     return eat(strtol(argv[2], NULL, 10));
   if (strcmp(mode, "forks") == 0 && argc > 2)
     return count_forks(strtol(argv[2], NULL, 10));
+  if (strcmp(mode, "storm") == 0)
+    for (;;)
+      (void)fork();
   if (strcmp(mode, "burn") == 0 && argc > 2)
     return burn(strtol(argv[2], NULL, 10));
   if (strcmp(mode, "spy") == 0 && argc > 2)
