@@ -95,6 +95,34 @@ def inode(path: Path) -> int:
     return path.stat().st_ino
 
 
+class Mounted:
+    """An agent in a mount namespace where something was mounted before."""
+
+    layers = ()
+
+    def __init__(self, program: Path, root: Path, mount: str) -> None:
+        self._program = program
+        self._root = root
+        self._mount = mount
+
+    @contextlib.contextmanager
+    def connect(self, overlay: int = -1) -> Iterator[socket.socket]:
+        """Mount and serve."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            number = theirs.fileno()
+            serve = f"exec {self._program} {number} {self._root} - - 1 0 0"
+            process = subprocess.Popen(
+                ["unshare", "-m", "sh", "-c", f"{self._mount} && {serve}"],
+                pass_fds=(number,),
+            )
+        try:
+            with ours:
+                yield ours
+        finally:
+            assert process.wait(timeout=20) == 0
+
+
 # ---- where a copy lands -------------------------------------------------------
 
 
@@ -938,41 +966,43 @@ class TestAllOrNothing:
         with pytest.raises(SpecError):
             files.read("/x", timeout=-1)
 
+    @pytest.mark.root
     def test_full_disk(self, agent: Path, host: Path, root: Path) -> None:
         """
         A container without room is an error of that name, and nothing is left.
         """
-        mount = f"mount -t tmpfs -o size=1M none {root}"
-
-        class Small:
-            layers = ()
-
-            @contextlib.contextmanager
-            def connect(self, overlay: int = -1) -> Iterator[socket.socket]:
-                ours, theirs = socket.socketpair()
-                with theirs:
-                    number = theirs.fileno()
-                    serve = f"exec {agent} {number} {root} - - 1 0 0"
-                    process = subprocess.Popen(
-                        ["unshare", "-m", "sh", "-c", f"{mount} && {serve}"],
-                        pass_fds=(number,),
-                    )
-                try:
-                    with ours:
-                        yield ours
-                finally:
-                    process.wait(timeout=20)
-
-        if not IS_ROOT:
-            pytest.skip("only root mounts")
         (host / "big").write_bytes(bytes(3_000_000))
-        files = Files(Small())
+        files = Files(Mounted(agent, root, f"mount -t tmpfs -o size=1M none {root}"))
 
         with pytest.raises(OSError, match="No space") as caught:
             files.put(host / "big", "/big")
 
         assert caught.value.errno == errno.ENOSPC
         assert caught.value.filename == "/big"
+
+    @pytest.mark.root
+    def test_a_mounted_file(self, agent: Path, host: Path, root: Path) -> None:
+        """
+        A file that is mounted cannot be replaced: it is written into, and keeps mode
+        and owner, and nothing else is left.
+        """
+        grow(root, "conf")
+        (host / "mounted").write_bytes(b"longer than before" * 10_000)
+        (host / "mounted").chmod(0o600)
+        number = inode(host / "mounted")
+        mount = f"mount --bind {host}/mounted {root}/conf"
+        files = Files(Mounted(agent, root, mount))
+
+        files.path("/conf").write_text("short")
+
+        assert (host / "mounted").read_text() == "short"
+        assert inode(host / "mounted") == number
+        assert stat.S_IMODE((host / "mounted").stat().st_mode) == 0o600
+        files.put(os.urandom(300_000), "/conf")
+        assert (host / "mounted").stat().st_size == 300_000
+        assert seen(root) == {"conf"}
+        with pytest.raises(OSError, match="busy"):
+            files.remove("/conf")
 
     def test_excludes(self, files: Files, root: Path, host: Path) -> None:
         """

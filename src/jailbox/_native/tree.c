@@ -328,10 +328,8 @@ static int begin_put(struct agent *agent, const uint8_t *payload, size_t size,
   if (place_top(agent, entry.fixed.mode, spot) < 0)
     return -1;
   sink->top = spot->dir;
-  if (spot->name[0] != '\0') {
+  if (spot->name[0] != '\0')
     sink->top_name = spot->name;
-    sink->top_name_size = tree_length(spot->name);
-  }
   return 0;
 }
 

@@ -31,6 +31,7 @@
  * NOTHING IS HALF THERE  A file is written under a temporary name and renamed
  * when it is complete; a new directory appears with everything in it, by one
  * rename.  What is merged into an existing directory appears piece by piece.
+ * A file that something is mounted on cannot be replaced: it is written into.
  *
  * NAMES  are bytes: 1 to 255 of them, no '/', no NUL, not "." and not "..". */
 #ifndef JB_TREE_H
@@ -87,8 +88,7 @@ enum jb_tree_op {
   JB_TREE_OP_XATTR = 15,
   JB_TREE_OP_BOUND = 16,
   JB_TREE_OP_PROTOCOL = 17,
-  JB_TREE_OP_SOCKET = 18,
-  JB_TREE_OP_MEMORY = 19
+  JB_TREE_OP_SOCKET = 18
 };
 
 enum jb_tree_bound {

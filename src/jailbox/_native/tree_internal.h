@@ -29,7 +29,6 @@ int memcmp(const void *left, const void *right, size_t size);
 
 #define JB_ENXIO 6
 #define JB_EBADF 9
-#define JB_ESPIPE 29
 #define JB_ERANGE 34
 #define JB_ENODATA 61
 #define JB_EOVERFLOW 75
@@ -46,7 +45,6 @@ int memcmp(const void *left, const void *right, size_t size);
 #define TREE_RACES 64
 
 /* The type of a file as getdents64 spells it: the upper bits of its mode. */
-#define TREE_DT_UNKNOWN 0u
 #define TREE_DT(mode) (((mode) & S_IFMT) >> 12)
 
 #define TREE_SEEK_SET 0
@@ -250,8 +248,7 @@ struct tree_sink {
   uint32_t self_gid;
   int top;              /* directory that gets the top, borrowed */
   const char *top_name; /* NULL: the top is merged into *top* itself */
-  size_t top_name_size;
-  bool taken; /* the top has come */
+  bool taken;           /* the top has come */
   uint32_t depth;
   struct tree_path path;
   int file; /* being written, or -1 */

@@ -18,7 +18,6 @@ enum job_kind { JOB_ASK, JOB_SEND, JOB_ITEMS, JOB_RECEIVE };
 struct jb_tree_job {
   struct tree_space space; /* must stay first: it is what is mapped */
   enum job_kind kind;
-  bool started;
   bool sending;  /* the stream is not over */
   bool finished; /* FINISH is in the buffer */
   bool answered;
@@ -34,7 +33,6 @@ struct jb_tree_job {
   int dir;
   const char *name;
   struct tree_notes notes;
-  size_t request_size;
 };
 
 static int64_t now_ns(void)
@@ -139,7 +137,6 @@ struct jb_tree_job *jb_tree_receive(int sock, const void *request, size_t size,
   sink->limits = tree_limits(limits);
   sink->top = dir;
   sink->top_name = name;
-  sink->top_name_size = tree_length(name);
   sink->keep_setid = (flags & JB_TREE_KEEP_SETID) != 0;
   sink->replace = (flags & JB_TREE_REPLACE) != 0;
   sink->force = true;

@@ -68,14 +68,19 @@ static uint32_t mode_of(const struct tree_sink *sink, uint32_t mode)
   return mode & (sink->keep_setid ? 07777u : 0777u);
 }
 
-static int set_time(struct tree_sink *sink, int fd, const char *name,
-                    int64_t time_s, uint32_t time_ns)
+static long write_time(int fd, const char *name, int64_t time_s,
+                       uint32_t time_ns)
 {
   /* One and the same for both: what was read last is not worth more. */
   struct __kernel_timespec times[2] = {{.tv_sec = time_s, .tv_nsec = time_ns},
                                        {.tv_sec = time_s, .tv_nsec = time_ns}};
-  long error =
-    sys_utimensat(fd, name, times, name == NULL ? 0 : AT_SYMLINK_NOFOLLOW);
+  return sys_utimensat(fd, name, times, name == NULL ? 0 : AT_SYMLINK_NOFOLLOW);
+}
+
+static int set_time(struct tree_sink *sink, int fd, const char *name,
+                    int64_t time_s, uint32_t time_ns)
+{
+  long error = write_time(fd, name, time_s, time_ns);
   return error < 0 ? fail(sink, JB_TREE_OP_TIME, error) : 0;
 }
 
@@ -131,8 +136,8 @@ static int check_replaced(struct tree_sink *sink, int parent, const char *name,
   return 0;
 }
 
-static int rename_over(struct tree_sink *sink, int parent,
-                       const char *temporary, const char *name, bool new_only)
+static long rename_over(int parent, const char *temporary, const char *name,
+                        bool new_only)
 {
   unsigned flags = new_only ? TREE_RENAME_NOREPLACE : 0;
   long error = sys_renameat2(parent, temporary, parent, name, flags);
@@ -140,7 +145,7 @@ static int rename_over(struct tree_sink *sink, int parent,
     /* A file system without it; a directory still replaces nothing but an
      * empty one. */
     error = sys_renameat2(parent, temporary, parent, name, 0);
-  return error < 0 ? fail(sink, JB_TREE_OP_RENAME, error) : 0;
+  return error;
 }
 
 /* ---- directories ---- */
@@ -247,8 +252,9 @@ static int leave_directory(struct tree_sink *sink)
       final = name;
     }
     int parent = sink->depth > 1 ? sink->dirs[sink->depth - 2].fd : sink->top;
-    if (rename_over(sink, parent, dir->temporary, final, true) < 0)
-      return -1;
+    error = rename_over(parent, dir->temporary, final, true);
+    if (error < 0)
+      return fail(sink, JB_TREE_OP_RENAME, error);
     dir->temporary[0] = '\0';
   }
   sink->depth--;
@@ -334,6 +340,39 @@ static int skip_hole(struct tree_sink *sink, const uint8_t *payload,
   return 0;
 }
 
+/* A mount point cannot be replaced, so write what came into what is mounted
+ * there: the one case in which somebody may see half of it. */
+static long write_into(struct tree_sink *sink, int parent, const char *name)
+{
+  const int flags = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  uint8_t *piece = sink->space->scratch;
+  struct statx stat;
+  int from = (int)sys_openat(parent, sink->temporary, O_RDONLY | flags, 0);
+  if (from < 0)
+    return from;
+  int to = (int)sys_openat(parent, name, O_WRONLY | flags, 0);
+  long error = to < 0 ? to : tree_stat(to, "", &stat);
+  if (error >= 0 && (stat.stx_mode & S_IFMT) != S_IFREG)
+    error = -JB_EEXIST;
+  if (error >= 0)
+    error = sys_ftruncate(to, 0);
+  int64_t offset = 0;
+  while (error >= 0) {
+    long got = sys_pread64(from, piece, TREE_SCRATCH, offset);
+    error = got <= 0 ? got : sys_pwrite64(to, piece, (size_t)got, offset);
+    if (got == 0)
+      break;
+    offset += error > 0 ? error : 0;
+  }
+  if (error >= 0 && !sink->now)
+    (void)write_time(to, NULL, sink->time_s, sink->time_ns);
+  tree_shut(&from);
+  tree_shut(&to);
+  if (error >= 0)
+    (void)sys_unlinkat(parent, sink->temporary, 0);
+  return error;
+}
+
 static int close_file(struct tree_sink *sink)
 {
   int parent = parent_of(sink);
@@ -365,9 +404,12 @@ static int close_file(struct tree_sink *sink)
       name[size] = '\0';
       final = name;
     }
-    if (rename_over(sink, parent, sink->temporary, final,
-                    (sink->flags & JB_TREE_NEW_ONLY) != 0 || !sink->replace))
-      return -1;
+    bool new_only = (sink->flags & JB_TREE_NEW_ONLY) != 0 || !sink->replace;
+    error = rename_over(parent, sink->temporary, final, new_only);
+    if (error == -JB_EBUSY && !new_only)
+      error = write_into(sink, parent, final);
+    if (error < 0)
+      return fail(sink, JB_TREE_OP_RENAME, error);
   }
   sink->file_open = false;
   sink->path.size = sink->file_path_size;
@@ -406,10 +448,10 @@ static int make_link(struct tree_sink *sink, const struct tree_entry *entry,
   if (failed == 0 && (entry->fixed.flags & JB_TREE_TIME_NOW) == 0)
     failed =
       set_time(sink, parent, made, entry->fixed.time_s, entry->fixed.time_ns);
-  if (failed == 0 && !fresh)
-    failed =
-      rename_over(sink, parent, temporary, name,
-                  (sink->flags & JB_TREE_NEW_ONLY) != 0 || !sink->replace);
+  bool new_only = (sink->flags & JB_TREE_NEW_ONLY) != 0 || !sink->replace;
+  if (failed == 0 && !fresh &&
+      (error = rename_over(parent, temporary, name, new_only)) < 0)
+    failed = fail(sink, JB_TREE_OP_RENAME, error);
   if (failed != 0 && !fresh)
     (void)sys_unlinkat(parent, temporary, 0);
   return failed;

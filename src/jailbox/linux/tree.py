@@ -435,7 +435,6 @@ _OPS: Final = (
     "counting",
     "talking",
     "talking",
-    "taking memory",
 )
 """Names of ``enum jb_tree_op``, by number."""
 
