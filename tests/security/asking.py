@@ -85,12 +85,23 @@ class MountLine:
         return cls(root, place, flags, tuple(tags), kind, source, text)
 
 
-def on_the_host(marker: str) -> int:
+def gone(pid: int, *, within: float) -> bool:
+    """Wait until there is no such process."""
+    deadline = time.monotonic() + within
+    while os.path.exists(f"/proc/{pid}"):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def on_the_host(marker: str, *, besides: int = 0) -> int:
     """Find the process of whose command line *marker* is a part, as the host sees it."""
+    ignored = {os.getpid(), besides}
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         for entry in os.listdir("/proc"):
-            if not entry.isdecimal() or int(entry) == os.getpid():
+            if not entry.isdecimal() or int(entry) in ignored:
                 continue
             with contextlib.suppress(OSError):
                 line = Path(f"/proc/{entry}/cmdline").read_bytes()

@@ -952,9 +952,13 @@ static int spy(const char *stop)
         bool link = i >= 3;
         long rc = link ? readlink(path, target, sizeof(target))
                        : open(path, O_RDONLY | O_CLOEXEC);
+        if (rc >= 0 && !link) {
+          /* The map of a dead process can be opened; there is nothing in it. */
+          fd = (int)rc;
+          rc = read(fd, target, 1) == 1 ? 0 : -1;
+          close(fd);
+        }
         if (rc >= 0) {
-          if (!link)
-            close((int)rc);
           /* It may have become the program in between. */
           char again[64] = "";
           snprintf(path, sizeof(path), "/proc/%ld/comm", pid);
@@ -981,7 +985,12 @@ static int spy(const char *stop)
           hits++;
           printf("spy.hit=ptrace of %s", again);
         }
-        (void)ptrace(PTRACE_DETACH, (pid_t)pid, NULL, NULL);
+        /* Only a stopped one can be let go; else its end would wait for us. */
+        int status = 0;
+        (void)ptrace(PTRACE_INTERRUPT, (pid_t)pid, NULL, NULL);
+        while (waitpid((pid_t)pid, &status, __WALL) == pid && WIFSTOPPED(status) &&
+               ptrace(PTRACE_DETACH, (pid_t)pid, NULL, NULL) < 0)
+          continue;
       }
     }
     if (dir != NULL)

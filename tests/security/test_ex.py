@@ -26,7 +26,7 @@ COPIES_SECONDS = 2.0
 # What may differ between two programs of one jail.
 OF_THE_PROGRAM = re.compile(
     r"(status\.(Vm|Rss|voluntary|nonvoluntary|N?S?[Tt]g?id|NS|Pid|PPid|SigQ|State|Name)"
-    r"|proc\.pids|fd\.|call\.get_mempolicy|mountinfo|filled|ns\.|burn).*"
+    r"|proc\.pids|uts\.|fd\.|call\.get_mempolicy|mountinfo|filled|ns\.|burn).*"
 )
 
 
