@@ -611,8 +611,14 @@ static const enum jb_step op_steps[] = {
   [JB_OP_ROOT] = JB_STEP_ROOT,       [JB_OP_ATTACH] = JB_STEP_ATTACH,
   [JB_OP_DIR] = JB_STEP_DIR,         [JB_OP_LINK] = JB_STEP_LINK,
   [JB_OP_NODE] = JB_STEP_NODE,       [JB_OP_FILE] = JB_STEP_FILE,
-  [JB_OP_MASK] = JB_STEP_MASK,
+  [JB_OP_MASK] = JB_STEP_MASK,       [JB_OP_READONLY] = JB_STEP_READONLY,
+  [JB_OP_SYSCTL] = JB_STEP_SYSCTL,   [JB_OP_NAMESPACES] = JB_STEP_NONE,
+  [JB_OP_OPEN] = JB_STEP_NONE,       [JB_OP_TAKE] = JB_STEP_NONE,
 };
+
+_Static_assert(sizeof(op_steps) / sizeof(op_steps[0]) ==
+                 sizeof(operations) / sizeof(operations[0]),
+               "every operation has its step");
 
 static bool fills_slot(uint32_t kind)
 {
