@@ -15,16 +15,21 @@ import jailbox as jb
 from benchmarks.measure import Bar
 from benchmarks.question import Answer, Options, settle
 from benchmarks.stage import WAIT, Stage
+from jailbox.engine.choose import default_engine
+from jailbox.engine.local import LocalEngine
 
 __all__ = ["ask"]
 
 _COUNT = 50
 
 
-def _name(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text("utf-8").strip()
-    return ""
+def _keeper() -> int:
+    """The process that the inits are children of."""
+    engine = default_engine()
+    assert isinstance(engine, LocalEngine)
+    text = Path(f"/proc/self/fdinfo/{engine.keeper().pidfd}").read_text("ascii")
+    (pid,) = (line.split()[1] for line in text.splitlines() if line.startswith("Pid:"))
+    return int(pid)
 
 
 def _parents() -> dict[int, int]:
@@ -48,21 +53,15 @@ def ask(stage: Stage, options: Options) -> Answer:
     """Weigh them."""
     image = jb.Image.from_dir(stage.root)
     with contextlib.ExitStack() as stack:
-        before = {pid for pid in _parents() if _name(pid).startswith("jailbox-")}
         for _ in range(_COUNT):
             stack.enter_context(jb.Container(image, list(WAIT)))
         settle(1)
         parents = _parents()
-        ours = [
-            pid
-            for pid in parents
-            if _name(pid).startswith("jailbox-") and pid not in before
-        ]
-        inits = [pid for pid in ours if _name(pid) == "jailbox-init"]
+        keeper = _keeper()
+        inits = [pid for pid, parent in parents.items() if parent == keeper]
         programs = [pid for pid, parent in parents.items() if parent in set(inits)]
-        weights = {pid: _pss(pid) for pid in ours}
-        keepers = sum(weights[pid] for pid in ours if pid not in inits)
-        total = sum(weights.values())
+        own = _pss(keeper)
+        total = own + sum(_pss(pid) for pid in inits)
     return Answer(
         bars=(
             Bar(
@@ -82,7 +81,7 @@ def ask(stage: Stage, options: Options) -> Answer:
         facts={
             "inits": len(inits),
             "programs": len(programs),
-            "keeper KiB": keepers,
-            "inits KiB": total - keepers,
+            "keeper KiB": own,
+            "inits KiB": total - own,
         },
     )

@@ -67,6 +67,12 @@ class TestNumbers:
 
         assert bar.reached is reached
 
+    def test_a_bar_is_only_reached_by_both_figures(self) -> None:
+        """A good median with a bad fastest quarter is noise that flatters."""
+        flattered = Bar(text="x", bound=1.25, measured=0.7, lower=1.36)
+
+        assert flattered.reached is False
+
 
 @pytest.mark.root
 @pytest.mark.slow
