@@ -525,8 +525,8 @@ class Process(Generic[Text]):
         if self._wiring.whole_jail and channel.exited is None and channel.gone is None:
             raise EngineError(
                 "the keeper ended, and the jail with it",
-                hint="It was killed from outside, or had no descriptors or memory left; "
-                "the next start makes a new one.",
+                hint="It was killed from outside, or had no descriptors or memory "
+                "left; the next start makes a new one.",
             )
         self._result = self._make_result(exited)
         return self._result
@@ -536,11 +536,13 @@ class Process(Generic[Text]):
         report = wiring.collected()
         gone = self._channel.gone
         books = exited if gone is None or not wiring.whole_jail else gone
+        truncated = any(capture.dropped for capture in self._captures)
         ending = Ending(
             status=exited.status,
             wall_reached=exited.reason == Reason.WALL or self._timed_out,
             cpu_reached=exited.reason == Reason.CPU_TIME,
-            output_exceeded=self._exceeded,
+            # Also if it ended by itself before we could end it.
+            output_exceeded=self._exceeded or (self._hard and truncated),
             disk_full=exited.disk_full,
             oom_killed=oom_of(report, wiring.limits),
             pids_denied=report.pids_denied,
@@ -561,7 +563,7 @@ class Process(Generic[Text]):
                 wall=exited.wall,
             ),
             limits=wiring.limits,
-            truncated=any(capture.dropped for capture in self._captures),
+            truncated=truncated,
             degraded=wiring.degraded,
         )
 
@@ -595,8 +597,10 @@ class Process(Generic[Text]):
         self.close()
 
     def __del__(self) -> None:
-        closer = getattr(self, "_closer", None)
-        running = closer is not None and closer.alive and self._channel.exited is None
+        closer: weakref.finalize[Any, Any] | None = getattr(self, "_closer", None)
+        if closer is None:
+            return  # it was never made
+        running = closer.alive and self._channel.exited is None
         # At the end of the interpreter nobody can do anything about it any more.
         if running and self._wiring.owned and not sys.is_finalizing():
             warnings.warn(
