@@ -211,10 +211,14 @@ class TestStopAndKill:
         with jb.Container(HOST) as container:
             container.exec(
                 "echo kept > /tmp/a; chown 33:33 /tmp/a; chmod 600 /tmp/a;"
-                " mkdir /new; rm -r /usr/share/doc/* 2>&-; echo x >> /usr/lib/os-release",
+                " mkdir /new; rm -r /usr/share/doc/* 2>&-;"
+                " echo x >> /usr/lib/os-release",
                 shell=True,
             )
-            script = "stat -c %u:%g:%a /tmp/a; cat /tmp/a; ls -d /new; tail -1 /usr/lib/os-release"
+            script = (
+                "stat -c %u:%g:%a /tmp/a; cat /tmp/a; ls -d /new;"
+                " tail -1 /usr/lib/os-release"
+            )
             before = container.exec(script, shell=True).stdout
             for _ in range(3):
                 container.stop(0)
@@ -229,7 +233,9 @@ class TestStopAndKill:
         What one container writes, another one of the same image does not see.
         """
         with jb.Container(HOST) as one, jb.Container(HOST) as two:
-            one.exec("echo x > /var/secret; echo y > /usr/bin/new", shell=True, check=True)
+            one.exec(
+                "echo x > /var/secret; echo y > /usr/bin/new", shell=True, check=True
+            )
 
             assert two.exec("ls /var/secret /usr/bin/new", shell=True).stdout == ""
 
@@ -342,7 +348,7 @@ class TestNames:
         """
         A name that is in use is refused; when its container is gone it is free.
         """
-        with jb.Container(HOST, name="one"):
+        with jb.Container(HOST, name="one"):  # noqa: SIM117
             with pytest.raises(jb.SpecError, match="one"):
                 jb.Container(HOST, name="one")
         with jb.Container(HOST, name="one") as again:
@@ -484,9 +490,7 @@ class TestStats:
             "while time.process_time() < end: pass\n"
             "print('up', flush=True); time.sleep(100)\n"
         )
-        with jb.Container(
-            HOST, ["python3", "-c", code], memory="128M"
-        ) as container:
+        with jb.Container(HOST, ["python3", "-c", code], memory="128M") as container:
             _await_log(container, b"up")
             stats = container.stats()
 
@@ -504,7 +508,9 @@ class TestPrograms:
         """
         Two hundred orphans later no zombie remains (CTR-08).
         """
-        script = "for n in $(seq 200); do (true & ) ; done; sleep 0.2; cat /proc/[0-9]*/stat"
+        script = (
+            "for n in $(seq 200); do (true & ) ; done; sleep 0.2; cat /proc/[0-9]*/stat"
+        )
         with jb.Container(HOST) as container:
             container.exec(script, shell=True, timeout=20)
             lines = container.exec("cat /proc/[0-9]*/stat", shell=True).stdout
@@ -514,7 +520,7 @@ class TestPrograms:
 
     def test_exec_leaves_its_background_to_the_container(self) -> None:
         """
-        A program that an exec left in the background lives on, until the container ends.
+        What an exec left in the background lives on, until the container ends.
         """
         with jb.Container(HOST) as container:
             container.exec("sleep 1000 >&- 2>&- & echo $! > /tmp/pid", shell=True)

@@ -32,7 +32,8 @@ def again():
         if n % 3 == 0:
             with jb.Container(H, memory="64M") as c:
                 c.exec(["true"])
-                p = c.popen(["sh", "-c", "trap '' TERM HUP; setsid sleep 1000 & sleep 1000"])
+                script = "trap '' TERM HUP; setsid sleep 1000 & sleep 1000"
+                p = c.popen(["sh", "-c", script])
         elif n % 3 == 1:
             jb.run(H, ["sh", "-c", "(setsid sleep 0.01 &) ; echo x"], memory="64M")
         else:
@@ -100,16 +101,16 @@ def kill_once(delay: float) -> tuple[float, list[str], list[str]]:
 
 def kills(count: int, seed: int = 1) -> int:
     """Kill *count* hosts; how many of them left something."""
-    dice = random.Random(seed)
+    dice = random.Random(seed)  # noqa: S311  # no secret
     times, bad = [], 0
     for _ in range(count):
         took, alive, left = kill_once(dice.uniform(0, 0.2))
         times.append(took)
         if alive or left:
             bad += 1
-            print("left:", alive, left, file=sys.stderr)
+            print("left:", alive, left, file=sys.stderr)  # noqa: T201
     times.sort()
-    print(
+    print(  # noqa: T201  # it is a program
         f"{count} kills: {bad} left something; clean after"
         f" {statistics.median(times) * 1e3:.0f} ms (median),"
         f" {times[-1] * 1e3:.0f} ms (longest)"
@@ -143,7 +144,7 @@ def starts(count: int) -> int:
     grown = resident() - memory
     more = len(os.listdir("/proc/self/fd")) - descriptors
     jails = sum("run-" in p for p in processes_of(os.getpid()))
-    print(
+    print(  # noqa: T201  # it is a program
         f"{count} starts: {took / count * 1e3:.2f} ms each; {more} descriptors,"
         f" {grown / count:.0f} bytes each of memory, {jails} processes more"
     )

@@ -28,9 +28,10 @@ HOST = jb.Image.host()
 
 def python(code: str, **options: object) -> "subprocess.CompletedProcess[str]":
     """Run Python code in a host process of its own."""
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]  # noqa: PLW1510
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-        **{"capture_output": True, "text": True, "timeout": 60, "check": False} | options,
+        **{"capture_output": True, "text": True, "timeout": 60, "check": False}
+        | options,
     )
 
 
@@ -127,7 +128,12 @@ class TestThreads:
             gate.wait()
             with contextlib.ExitStack() as stack:
                 jails = [
-                    (n, stack.enter_context(jb.Container(HOST, env={"N": f"{thread}.{n}"})))
+                    (
+                        n,
+                        stack.enter_context(
+                            jb.Container(HOST, env={"N": f"{thread}.{n}"})
+                        ),
+                    )
                     for n in range(13)
                 ]
                 for n, container in jails:
@@ -244,6 +250,7 @@ class TestLoops:
 
 @contextlib.contextmanager
 def sigchld(handler: object) -> Iterator[None]:
+    """Handle SIGCHLD differently for a while."""
     before = signal.signal(signal.SIGCHLD, handler)  # type: ignore[arg-type]
     try:
         yield
@@ -257,7 +264,9 @@ class TestSignals:
         Exit codes are right in a host that ignores SIGCHLD (LIF11).
         """
         with sigchld(signal.SIG_IGN):
-            codes = [jb.run(HOST, ["sh", "-c", f"exit {n}"]).exit_code for n in range(20)]
+            codes = [
+                jb.run(HOST, ["sh", "-c", f"exit {n}"]).exit_code for n in range(20)
+            ]
 
         assert codes == list(range(20))
 
@@ -273,7 +282,9 @@ class TestSignals:
                     met.append(pid)
 
         with sigchld(reap):
-            codes = [jb.run(HOST, ["sh", "-c", f"exit {n}"]).exit_code for n in range(50)]
+            codes = [
+                jb.run(HOST, ["sh", "-c", f"exit {n}"]).exit_code for n in range(50)
+            ]
             with jb.Container(HOST) as container:
                 container.exec(["true"])
 
@@ -291,11 +302,13 @@ class TestSignals:
             def snapshot():
                 read = lambda p: pathlib.Path(p).read_text()
                 status = read("/proc/self/status").splitlines()
-                names = ("Umask", "Sig", "Shd", "Cap", "NoNew", "Seccomp", "Uid", "Groups", "Threads")
+                names = ("Umask", "Sig", "Shd", "Cap", "NoNew", "Seccomp", "Uid",
+                         "Groups", "Threads")
                 return {
                     "status": [l for l in status if l.startswith(names)],
                     "cwd": os.getcwd(), "environ": dict(os.environ),
-                    "ns": {n: os.readlink(f"/proc/self/ns/{n}") for n in os.listdir("/proc/self/ns")},
+                    "ns": [os.readlink(f"/proc/self/ns/{n}")
+                           for n in sorted(os.listdir("/proc/self/ns"))],
                     "cgroup": read("/proc/self/cgroup"),
                     "mounts": read("/proc/self/mountinfo"),
                     "oom": read("/proc/self/oom_score_adj"),
@@ -374,7 +387,8 @@ class TestDescriptors:
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (32, hard))
             import jailbox as jb
-            print([jb.run(jb.Image.host(), ["echo", "x"]).stdout for _ in range(30)] == ["x\\n"] * 30)
+            H = jb.Image.host()
+            print(all(jb.run(H, ["echo", "x"]).stdout == "x\\n" for _ in range(30)))
             """
         )
 
@@ -383,7 +397,7 @@ class TestDescriptors:
     def test_a_hard_limit_of_32_works_or_is_named(self) -> None:
         """
         Where even the keeper may open no more than 32 files, a start works (as root)
-        or is EMFILE by name; nothing is told to have been killed.
+        or the error names descriptors; nothing is told to have been killed.
         """
         result = python(
             """
@@ -391,17 +405,20 @@ class TestDescriptors:
             resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
             import jailbox as jb
             try: print(jb.run(jb.Image.host(), ["echo", "x"]).stdout, end="")
-            except jb.LaunchError as error: print(error.errno)
+            except (jb.LaunchError, jb.EngineError) as error:
+                print("descriptor" in error.hint)
             """
         )
 
-        assert (result.stdout in {"x\n", "24\n"}, result.stderr) == (True, "")
+        assert result.stdout in {"x\n", "True\n"}
+        assert result.stderr == ""
 
     def test_nothing_grows(self) -> None:
         """
         After 300 runs there are as many descriptors and threads as before, and hardly
         more memory (ASY-06, LIB13).
         """
+
         def cycle(count: int) -> None:
             for _ in range(count):
                 jb.run(HOST, ["true"])
@@ -437,7 +454,8 @@ class TestExit:
             f"""
             import os, sys, jailbox as jb
             c = jb.Container(jb.Image.host()).start()
-            p = c.popen(["sh", "-c", "trap '' TERM HUP; setsid sleep 1000 & sleep 1000"])
+            script = "trap '' TERM HUP; setsid sleep 1000 & sleep 1000"
+            p = c.popen(["sh", "-c", script])
             d = jb.Container(jb.Image.host(), ["sleep", "1000"]).start()
             d.pause()
             print(os.getpid(), flush=True)
@@ -514,7 +532,8 @@ class TestKeeper:
             H = jb.Image.host()
             jb.run(H, ["true"])
             keeper = default_engine().keeper()
-            threading.Timer(0.2, lambda: signal.pidfd_send_signal(keeper.pidfd, 9)).start()
+            end = lambda: signal.pidfd_send_signal(keeper.pidfd, 9)
+            threading.Timer(0.2, end).start()
             began = time.monotonic()
             try: print(jb.run(H, ["sleep", "30"]))
             except jb.EngineError: print("EngineError")
@@ -560,9 +579,7 @@ class TestBursts:
         for n in range(200):
             assert jb.run(HOST, ["echo", str(n)]).stdout == f"{n}\n"
         for _ in range(5):
-            result = jb.run(
-                HOST, ["head", "-c", "10000000", "/dev/zero"], text=False
-            )
+            result = jb.run(HOST, ["head", "-c", "10000000", "/dev/zero"], text=False)
             assert len(result.stdout) == 10_000_000
 
     def test_no_byte_of_an_exec_is_lost(self) -> None:

@@ -56,9 +56,7 @@ def text(spec: ContainerSpec, where: HostFacts) -> str:
     found = compiled(spec, where)
     program = spec.program() or ProgramSpec(argv=("true",))
     user = identify(program.user, program.groups, ROOTFS.passwd, ROOTFS.group)
-    main = compile_program(
-        program, spec, ROOTFS, found.security, user, hostname="box"
-    )
+    main = compile_program(program, spec, ROOTFS, found.security, user, hostname="box")
     plan = attrs.evolve(found.plan, program=main, hostname="box")
     return plan.describe() + "\n"
 

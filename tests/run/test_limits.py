@@ -155,7 +155,9 @@ class TestTime:
 
         result = python(code, limits=Limits(cpus=0.5), timeout=10)
 
-        assert 0.85 < result.usage.wall < 1.3
+        # Others may use the machine too: only the lower bound is ours.
+        assert result.usage.wall > 0.85
+        assert result.usage.cpu < 0.65
 
     def test_processors_can_be_chosen(self) -> None:
         """
@@ -193,7 +195,9 @@ class TestOthers:
         """
         A program that fails after the limit of processes is the verdict ``pids``.
         """
-        code = "import os, time\nfor _ in range(9):\n    if not os.fork(): time.sleep(9)"
+        code = (
+            "import os, time\nfor _ in range(9):\n    if not os.fork(): time.sleep(9)"
+        )
 
         result = python(code, limits=Limits(processes=5))
 
@@ -245,7 +249,9 @@ class TestOthers:
         limits = Limits(open_files=77, file_size="1M", core=0, stack="4M")
 
         result = jb.run(
-            HOST, ["sh", "-c", "ulimit -n; ulimit -f; ulimit -c; ulimit -s"], limits=limits
+            HOST,
+            ["sh", "-c", "ulimit -n; ulimit -f; ulimit -c; ulimit -s"],
+            limits=limits,
         )
 
         assert result.stdout.split() == ["77", "2048", "0", "4096"]
@@ -288,7 +294,11 @@ class TestOutput:
         """
         result = jb.run(HOST, ["printf", "12345"], max_output=5)
 
-        assert (result.verdict, result.stdout, result.truncated) == ("ok", "12345", False)
+        assert (result.verdict, result.stdout, result.truncated) == (
+            "ok",
+            "12345",
+            False,
+        )
 
     def test_an_exec_is_cut_off_and_goes_on(self) -> None:
         """
@@ -338,7 +348,7 @@ class TestUsage:
             "import os, time\n"
             "for _ in range(2):\n"
             "    if not os.fork():\n"
-            "        kept = bytearray(b'x' * (30 << 20)); time.sleep(0.2); os._exit(0)\n"
+            "        kept = bytearray(b'x' * (30 << 20)); time.sleep(.2); os._exit(0)\n"
             "os.wait(); os.wait()\n"
         )
         result = python(code, memory="512M")

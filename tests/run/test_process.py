@@ -82,7 +82,7 @@ class TestStreams:
         """
         Asking for the result of a program that runs is an error.
         """
-        with jb.Container(HOST) as container:
+        with jb.Container(HOST) as container:  # noqa: SIM117
             with container.popen(["sleep", "9"]) as process:
                 with pytest.raises(jb.SpecError, match="wait"):
                     process.result()
@@ -132,7 +132,7 @@ class TestInput:
         """
         Writing to a program without stdin=True is an error that says so.
         """
-        with jb.Container(HOST) as container:
+        with jb.Container(HOST) as container:  # noqa: SIM117
             with container.popen(["cat"]) as process:
                 with pytest.raises(jb.SpecError, match="stdin=True"):
                     process.write("x")
@@ -162,7 +162,9 @@ class TestSignals:
         with jb.Container(HOST) as container:
             asked = container.popen(["sleep", "9"])
             asked.terminate()
-            killed = container.popen(["sh", "-c", "trap '' TERM; setsid sleep 9 & wait"])
+            killed = container.popen(
+                ["sh", "-c", "trap '' TERM; setsid sleep 9 & wait"]
+            )
             killed.kill()
 
             assert asked.wait(5) == -15
@@ -172,7 +174,10 @@ class TestSignals:
         """
         A signal that does not exist is a SpecError and reaches nobody.
         """
-        with jb.Container(HOST) as container, container.popen(["sleep", "9"]) as process:
+        with (
+            jb.Container(HOST) as container,
+            container.popen(["sleep", "9"]) as process,
+        ):
             with pytest.raises(jb.SpecError, match="SIGNOPE"):
                 process.signal("SIGNOPE")
 
@@ -261,7 +266,10 @@ class TestTerminal:
         """
         Without a terminal there is nothing to resize.
         """
-        with jb.Container(HOST) as container, container.popen(["sleep", "9"]) as process:
+        with (  # noqa: SIM117
+            jb.Container(HOST) as container,
+            container.popen(["sleep", "9"]) as process,
+        ):
             with pytest.raises(jb.SpecError, match="terminal"):
                 process.resize(80, 24)
 
@@ -274,8 +282,7 @@ class TestDescriptors:
         """
         ours, theirs = socket.socketpair()
         code = (
-            "import socket; s = socket.socket(fileno=3)\n"
-            "s.sendall(s.recv(100).upper())"
+            "import socket; s = socket.socket(fileno=3)\ns.sendall(s.recv(100).upper())"
         )
         with jb.Container(HOST) as container, ours:
             with theirs:
@@ -296,7 +303,9 @@ class TestDescriptors:
         (tmp_path / "b").write_text("B")
         with (tmp_path / "a").open() as a, (tmp_path / "b").open() as b:
             result = jb.run(
-                HOST, ["sh", "-c", "cat <&4; cat <&3"], pass_fds=[a.fileno(), b.fileno()]
+                HOST,
+                ["sh", "-c", "cat <&4; cat <&3"],
+                pass_fds=[a.fileno(), b.fileno()],
             )
 
             assert result.stdout == "BA"

@@ -3,6 +3,7 @@ Records have the shape that the C compiler gives the structures of the helper.
 """
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,8 @@ class TestSizes:
         assert names == {name: number for number, name in enumerate(STEPS)}
 
 
-def read_start(data: bytearray) -> object:
+def read_start(data: bytearray) -> Any:  # noqa: ANN401
+    """Look at a record as C does."""
     return ffi.cast("struct jb_start *", ffi.from_buffer(data))
 
 
@@ -106,7 +108,7 @@ class TestEncoding:
         data = encode_start(PLAN, Descriptors())
         start = read_start(data)
 
-        def at(span: object) -> bytes:
+        def at(span: Any) -> bytes:  # noqa: ANN401
             return bytes(data[span.offset : span.offset + span.length])
 
         assert at(start.hostname) == b"box"

@@ -259,7 +259,9 @@ class TestInput:
         """
         Input that nobody takes is dropped, and the program runs to its end.
         """
-        result = sh("exec 0<&-; sleep 0.1; echo done", input=b"x" * (1 << 20), timeout=10)
+        result = sh(
+            "exec 0<&-; sleep 0.1; echo done", input=b"x" * (1 << 20), timeout=10
+        )
 
         assert result.stdout == "done\n"
 
@@ -283,9 +285,7 @@ class TestSurroundings:
         """
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
 
-        names = {
-            line.partition("=")[0] for line in sh("env").stdout.splitlines()
-        }
+        names = {line.partition("=")[0] for line in sh("env").stdout.splitlines()}
 
         assert names == {"HOME", "HOSTNAME", "PATH", "PWD"}
 
@@ -355,7 +355,7 @@ class TestSurroundings:
         A program has standard input, output and error, and nothing else.
         """
         with tempfile.TemporaryFile() as file:
-            os.set_inheritable(file.fileno(), True)
+            os.set_inheritable(file.fileno(), True)  # noqa: FBT003
             result = jb.run(HOST, ["ls", "/proc/self/fd"])
 
         # The fourth is the directory that ls reads.

@@ -99,7 +99,7 @@ def sweep(directory: str, group_parents: tuple[str, ...]) -> tuple[str, ...]:
         groups = [os.path.join(parent, name) for parent in group_parents]
         # Its jails die with it, which takes the kernel a moment.
         deadline = time.monotonic() + _PATIENCE
-        while not all([_remove_groups(group) for group in groups]):
+        while not all([_remove_groups(group) for group in groups]):  # noqa: C419  # each
             if time.monotonic() > deadline:
                 break
             time.sleep(0.002)
