@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 
 import jailbox as jb
+from tests.leaks import tasks
 
 PROBE = "/probe"
 """Where the probe is in a jail."""
@@ -95,8 +96,19 @@ def gone(pid: int, *, within: float) -> bool:
     return True
 
 
+def keeper_of(host: int) -> int:
+    """Find the keeper of a host process: it holds a pidfd of its host."""
+    for pid, task in tasks().items():
+        if task.name == "jailbox-keeper":
+            for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+                info = Path(f"/proc/{pid}/fdinfo/{fd}").read_text(encoding="ascii")
+                if f"\nPid:\t{host}\n" in info:
+                    return pid
+    raise AssertionError("no keeper")
+
+
 def on_the_host(marker: str, *, besides: int = 0) -> int:
-    """Find the process of whose command line *marker* is a part, as the host sees it."""
+    """Find the process that has *marker* in its command line, as the host sees it."""
     ignored = {os.getpid(), besides}
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
@@ -133,13 +145,13 @@ class Asker:
         """The probe, as it is seen in a jail."""
         return jb.Mount.bind(self.program, PROBE)
 
-    def run(self, image: jb.Image, *words: str, **options: Any) -> jb.Result[str]:
+    def run(self, image: jb.Image, *words: str, **options: Any) -> jb.Result[str]:  # noqa: ANN401
         """Run the probe in a jail of its own."""
         mounts = [self.mount, *options.pop("mounts", ())]
         options.setdefault("timeout", 30)
         return jb.run(image, [PROBE, *words], mounts=mounts, **options)
 
-    def __call__(self, image: jb.Image, *words: str, **options: Any) -> Answers:
+    def __call__(self, image: jb.Image, *words: str, **options: Any) -> Answers:  # noqa: ANN401
         """Ask in a jail of its own, and demand answers."""
         result = self.run(image, *words, **options)
         assert result.ok, result

@@ -66,7 +66,7 @@ def one_id() -> bool:
 
 
 @pytest.fixture(scope="session")
-def many_ids(one_id: bool) -> None:
+def many_ids(one_id: bool) -> None:  # noqa: FBT001
     """Demand that a jail has more users than one."""
     if one_id:
         pytest.skip("this account has no range of subordinate ids")

@@ -74,7 +74,7 @@ class TestLimits:
         """
         CG3: A SIGKILL from outside is not taken for a lack of memory.
         """
-        with jb.Container(jb.Image.host(), memory="64M") as jail:
+        with jb.Container(jb.Image.host(), memory="64M") as jail:  # noqa: SIM117
             with jail.popen(["sleep", "60"]) as process:
                 process.kill()
                 process.wait(5)
@@ -182,7 +182,8 @@ def test_cg10_no_right_to_limit() -> None:
 @pytest.mark.parametrize(
     "limits",
     [
-        {"cpuset": "0-1000000000"}, {"memory": 2**80}, {"memory": -1}, {"memory": "1e3g"},
+        {"cpuset": "0-1000000000"}, {"memory": 2**80}, {"memory": -1},
+        {"memory": "1e3g"},
         {"cpus": float("nan")}, {"cpus": -1}, {"processes": 0}, {"wall": float("nan")},
         {"memory": float("inf")},
     ],

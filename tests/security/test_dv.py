@@ -20,7 +20,8 @@ NODES = {
 }  # fmt: skip
 
 OTHERS = {
-    "console", "core", "fd", "mqueue", "ptmx", "pts", "shm", "stderr", "stdin", "stdout",
+    "console", "core", "fd", "mqueue", "ptmx", "pts", "shm", "stderr", "stdin",
+    "stdout",
 }  # fmt: skip
 
 HARDWARE = [
@@ -89,7 +90,7 @@ class TestTerminals:
         DV7: With tty= the streams are a terminal of the jail's own devpts, which is the
         controlling one of a session of its own; no other is open.
         """
-        with jb.Container(image, mounts=[ask.mount]) as jail:
+        with jb.Container(image, mounts=[ask.mount]) as jail:  # noqa: SIM117
             with jail.popen([PROBE, "tty"], tty=True) as process:
                 lines = [record.text for record in process]
         answers = Answers.of("\n".join(lines))

@@ -16,7 +16,7 @@ import pytest
 
 import jailbox as jb
 from tests.leaks import tasks
-from tests.security.asking import Answers, Asker
+from tests.security.asking import Answers, Asker, keeper_of
 
 pytestmark = pytest.mark.userns
 
@@ -35,7 +35,7 @@ def test_fd1_only_the_three_streams(image: jb.Image, ask: Asker) -> None:
     opened += [left.detach(), right.detach()]
     try:
         for fd in opened:
-            os.set_inheritable(fd, True)
+            os.set_inheritable(fd, True)  # noqa: FBT003
         answers = ask(image)
     finally:
         for fd in opened:
@@ -82,7 +82,7 @@ def test_fd2_nothing_of_the_host_at_the_exec(ask: Asker, tmp_path: Path) -> None
     assert host.stdout is not None
     with host:
         assert host.stdout.readline() == b"ready\n"
-        keeper = _keeper_of(host.pid)
+        keeper = keeper_of(host.pid)
         # The exec of the program is delayed at its entry: long enough to look.
         delay = "inject=execveat:delay_enter=1500000"
         log = tmp_path / "strace"
@@ -103,17 +103,6 @@ def test_fd2_nothing_of_the_host_at_the_exec(ask: Asker, tmp_path: Path) -> None
     assert {0, 1, 2} == links.keys()
     for link in links.values():
         assert re.fullmatch(r"pipe:\[\d+\]|/dev/null", link), links
-
-
-def _keeper_of(host: int) -> int:
-    """The keeper is nobody's child; it holds a pidfd of its host."""
-    for pid, task in tasks().items():
-        if task.name == "jailbox-keeper":
-            for fd in os.listdir(f"/proc/{pid}/fdinfo"):
-                info = Path(f"/proc/{pid}/fdinfo/{fd}").read_text(encoding="ascii")
-                if f"\nPid:\t{host}\n" in info:
-                    return pid
-    raise AssertionError("no keeper")
 
 
 def _links_at_exec(keeper: int) -> dict[int, str]:
@@ -198,7 +187,7 @@ def test_fd7_no_race_with_descriptors_of_other_threads(ask: Asker) -> None:
         while not stop.is_set():
             fds = [os.open("/", os.O_RDONLY) for _ in range(20)]
             for fd in fds:
-                os.set_inheritable(fd, True)
+                os.set_inheritable(fd, True)  # noqa: FBT003
             for fd in fds:
                 os.close(fd)
 

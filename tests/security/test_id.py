@@ -29,7 +29,8 @@ GROUP = "root:x:0:\nstaff:x:50:\nvideo:x:60:ann,bob\nhost:x:70:bob\n"
 def sets(answers: Answers) -> dict[str, str]:
     """The five capability sets, by the names of the kernel."""
     return {
-        name: answers[f"status.Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")
+        name: answers[f"status.Cap{name}"]
+        for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")
     }
 
 
@@ -277,7 +278,7 @@ def _with_users(root: Path) -> Path:
     return root
 
 
-def test_id14_groups_of_a_single_id(answers: Answers, one_id: bool) -> None:
+def test_id14_groups_of_a_single_id(answers: Answers, one_id: bool) -> None:  # noqa: FBT001
     """
     ID14: Where one id is mapped, the groups of the caller cannot be dropped: setgroups
     is denied, as the kernel demands.

@@ -157,7 +157,9 @@ class TestImages:
     @pytest.mark.parametrize(
         "path", ["dev", "proc", "sys", "dev/pts", "dev/shm", "sys/fs", "sys/fs/cgroup"]
     )
-    @pytest.mark.parametrize("what", ["absolute", "relative", "file", "fifo", "missing"])
+    @pytest.mark.parametrize(
+        "what", ["absolute", "relative", "file", "fifo", "missing"]
+    )
     def test_mt5_api_directories(
         self, path: str, what: str, rootfs: Callable[[], Path], canary: Path
     ) -> None:
@@ -251,12 +253,14 @@ class TestRaces:
         with _flipping(tmp_path, "real", "trap"):
             for _ in range(60):
                 try:
-                    result = jb.run(jb.Image.host(), command, shell=True, mounts=[mount])
+                    result = jb.run(
+                        jb.Image.host(), command, shell=True, mounts=[mount]
+                    )
                 except jb.SpecError:  # There was none at that moment.
                     continue
                 except jb.LaunchError as error:
-                    assert os.geteuid() != 0, error
-                    assert "tree" == error.step
+                    if os.geteuid() == 0 or error.step != "tree":
+                        raise
                     continue
                 first, _, second = result.stdout.partition("/\n")
                 assert first == second
@@ -327,7 +331,8 @@ class TestTable:
         known = {
             "/", "/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", PROBE,
             "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
-            *(f"/dev/{n}" for n in ("null", "zero", "full", "random", "urandom", "tty")),
+            *(f"/dev/{n}" for n in ("null", "zero", "full", "random")),
+            *(f"/dev/{n}" for n in ("urandom", "tty")),
             *DEFAULT_MASKED_PATHS,
             *(f"/proc/{n}" for n in ("bus", "fs", "irq", "sys", "sysrq-trigger")),
         }  # fmt: skip
@@ -483,7 +488,9 @@ def test_mt19_setuid_by_copy_up(rootfs: Callable[[], Path], many_ids: None) -> N
     program.chmod(0o4755)
     with jb.Container(jb.Image.from_dir(root)) as jail:
         jail.exec("printf x >> /bin/suid; chmod 4755 /bin/suid", shell=True, check=True)
-        result = jail.exec("ln -s /bin/suid /tmp/id; /tmp/id -u", shell=True, user="1000")
+        result = jail.exec(
+            "ln -s /bin/suid /tmp/id; /tmp/id -u", shell=True, user="1000"
+        )
 
     assert "1000\n" == result.stdout
 

@@ -109,7 +109,7 @@ def test_ns8_proc_is_proc(answers: Answers) -> None:
     assert ("9fa0", "1") == (answers["proc.magic"], answers["proc.inode"])
 
 
-def test_ns9_ids_are_mapped_away(answers: Answers, one_id: bool) -> None:
+def test_ns9_ids_are_mapped_away(answers: Answers, one_id: bool) -> None:  # noqa: FBT001
     """
     NS9: Root of the jail is nobody's root, and maps cannot be written.
     """

@@ -28,7 +28,12 @@ def test_the_same_checks_pass(
     """
     user: User = request.getfixturevalue(kind)
     done = shelf.pytest(
-        user, "-q", "-rs", "tests/security", "--deselect", "tests/security/test_rootless.py"
+        user,
+        "-q",
+        "-rs",
+        "tests/security",
+        "--deselect",
+        "tests/security/test_rootless.py",
     )
 
     assert 0 == done.returncode, done.stdout[-4000:] + done.stderr[-2000:]
@@ -37,4 +42,6 @@ def test_the_same_checks_pass(
     assert int(passed[1]) >= AT_LEAST, done.stdout[-1000:]
     for line in done.stdout.splitlines():
         if line.startswith("SKIPPED"):
-            assert re.search("not root|control groups|subordinate|more than one id", line)
+            assert re.search(
+                "not root|control groups|subordinate|more than one id", line
+            )

@@ -5,7 +5,10 @@ SC: which system calls a program has.
 import ctypes
 import os
 import platform
+import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
@@ -18,28 +21,51 @@ from jailbox.linux.seccomp import default_profile, program
 from jailbox.spec.command import argv_of
 from jailbox.spec.container import ContainerSpec
 from jailbox.spec.image import Host
-from tests.security.asking import Answers, Asker, on_the_host
+from tests.security.asking import Answers, Asker, keeper_of, on_the_host
 
 pytestmark = pytest.mark.userns
 
 ON_X86 = platform.machine() == "x86_64"
 
-REFUSED = """
-    acct bpf clock_settime delete_module fanotify_init finit_module init_module kcmp
-    kexec_file_load kexec_load lookup_dcookie migrate_pages move_pages nfsservctl
-    open_by_handle_at perf_event_open pidfd_getfd quotactl quotactl_fd reboot
-    settimeofday swapoff swapon syslog userfaultfd vhangup
-""".split() + ["ioperm", "iopl"] * ON_X86
+REFUSED = [
+    "acct",
+    "bpf",
+    "clock_settime",
+    "delete_module",
+    "fanotify_init",
+    "finit_module",
+    "init_module",
+    "kcmp",
+    "kexec_file_load",
+    "kexec_load",
+    "lookup_dcookie",
+    "migrate_pages",
+    "move_pages",
+    "nfsservctl",
+    "open_by_handle_at",
+    "perf_event_open",
+    "pidfd_getfd",
+    "quotactl",
+    "quotactl_fd",
+    "reboot",
+    "settimeofday",
+    "swapoff",
+    "swapon",
+    "syslog",
+    "userfaultfd",
+    "vhangup",
+] + ["ioperm", "iopl"] * ON_X86
 
-MOUNTS = """
-    fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree
-    open_tree_attr pivot_root umount2
-""".split()
+MOUNTS = [
+    "fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr", "move_mount",
+    "open_tree", "open_tree_attr", "pivot_root", "umount2",
+]  # fmt: skip
 
-USEFUL = """
-    cachestat futex_waitv get_mempolicy landlock_create_ruleset mbind membarrier
-    memfd_create memfd_secret mseal rseq seccomp set_mempolicy statmount
-""".split()
+USEFUL = [
+    "cachestat", "futex_waitv", "get_mempolicy", "landlock_create_ruleset", "mbind",
+    "membarrier", "memfd_create", "memfd_secret", "mseal", "rseq", "seccomp",
+    "set_mempolicy", "statmount",
+]  # fmt: skip
 
 NAMESPACES = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]
 
@@ -206,6 +232,47 @@ class TestSc14:
         assert "EPERM" == answers["ptrace.init-read"]
 
 
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.parametrize("error", ["EINVAL", "ENOMEM", "EFAULT"])
+def test_sc15_no_start_without_the_filter(error: str, tmp_path: Path) -> None:
+    """
+    SC15: Where the kernel refuses the filter, the start fails at that step, and the
+    program does not run.
+    """
+    if shutil.which("strace") is None:
+        pytest.skip("no strace")
+    script = (
+        "import jailbox as jb, sys\n"
+        "image = jb.Image.host()\n"
+        "jb.run(image, ['true'])\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "try:\n"
+        f"    mount = jb.Mount.bind({str(tmp_path)!r}, '/out', writable=True)\n"
+        "    jb.run(image, ['touch', '/out/ran'], mounts=[mount])\n"
+        "except jb.LaunchError as error:\n"
+        "    print(error.step)\n"
+    )
+    pipe = subprocess.PIPE
+    words = ["strace", "-f", "-o", "/dev/null", "-e", f"inject=seccomp:error={error}"]
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=pipe, stdout=pipe, text=True
+    ) as host:
+        assert host.stdout is not None
+        assert "ready\n" == host.stdout.readline()
+        words += ["-p", str(keeper_of(host.pid))]
+        with subprocess.Popen(words, stderr=pipe, text=True) as tracer:
+            assert tracer.stderr is not None
+            assert "attached" in tracer.stderr.readline()
+            said, _ = host.communicate("go\n", timeout=20)
+            tracer.terminate()
+            tracer.stderr.read()
+
+    assert "seccomp\n" == said
+    assert [] == os.listdir(tmp_path)
+
+
 class TestSc16:
     def test_images_and_variables_change_nothing(self, tmp_path: Path) -> None:
         """
@@ -272,7 +339,12 @@ def _filter_of(pid: int) -> bytes:
     """Read the filter of a process back from the kernel, ptrace(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace.restype = ctypes.c_long
-    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_void_p]
+    libc.ptrace.argtypes = [
+        ctypes.c_long,
+        ctypes.c_long,
+        ctypes.c_long,
+        ctypes.c_void_p,
+    ]
 
     def ptrace(request: int, number: int = 0, data: object = None) -> int:
         found = libc.ptrace(request, pid, number, data)
