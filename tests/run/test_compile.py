@@ -37,11 +37,9 @@ ROOTFS = Rootfs(
 ALL_CAPS = "000001ffffffffff"
 
 
-def facts(kind: str = "v2-root", **more: object) -> HostFacts:
+def facts(kind: str = "v2-root") -> HostFacts:
     """Return the facts of a recorded machine with a new kernel, as root."""
-    seen = readings(
-        caps=ALL_CAPS, euid=0, egid=0, user="root", release="6.18.0", **more
-    )
+    seen = readings(caps=ALL_CAPS, euid=0, egid=0, user="root", release="6.18.0")
     layout = machine(kind).layout()
     return attrs.evolve(facts_from(seen), cgroups=layout, landlock_abi=6)
 

@@ -44,7 +44,8 @@ NONSENSE: list[tuple[str, Callable[[], object], tuple[str, ...]]] = [
     ("bad umask", lambda: jb.run(HOST, ["true"], umask=0o1000), ("umask",)),
     ("unknown network", lambda: jb.run(HOST, ["true"], network="lan"),  # type: ignore[arg-type]
      ("network='lan'", "none", "host")),
-    ("unknown stderr", lambda: jb.run(HOST, ["true"], stderr="x"), ("stderr='x'",)),
+    ("unknown stderr", lambda: jb.run(HOST, ["true"], stderr="x"),  # type: ignore[arg-type]
+     ("stderr='x'",)),
     ("negative memory", lambda: jb.run(HOST, ["true"], memory=-1), ("memory=-1",)),
     ("absurd memory", lambda: jb.run(HOST, ["true"], memory="1K"), ("memory='1K'",)),
     ("memory twice",
@@ -81,7 +82,8 @@ NONSENSE: list[tuple[str, Callable[[], object], tuple[str, ...]]] = [
      ("pass_fds[0]=-1",)),
     ("descriptors that are none", lambda: jb.run(HOST, ["true"], pass_fds=3),  # type: ignore[arg-type]
      ("pass_fds=3",)),
-    ("input that is none", lambda: jb.run(HOST, ["true"], input=5), ("input=5",)),
+    ("input that is none", lambda: jb.run(HOST, ["true"], input=5),  # type: ignore[arg-type]
+     ("input=5",)),
     ("image is a name", lambda: jb.run("debian", ["true"]), ("image='debian'",)),  # type: ignore[arg-type]
     ("unknown stop signal", lambda: jb.Container(HOST, stop_signal="SIGFOO"),
      ("stop_signal='SIGFOO'", "SIGTERM")),

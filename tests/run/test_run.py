@@ -85,7 +85,7 @@ class TestOutput:
         """
         Arguments reach the program as they are: spaces, quotes, nothing, any byte.
         """
-        argv = ["a b", "", "'\"$HOME", "\u00e9", b"\xff"]
+        argv: list[str | bytes] = ["a b", "", "'\"$HOME", "\u00e9", b"\xff"]
 
         result = jb.run(HOST, ["printf", "%s|", *argv], text=False)
 
@@ -201,7 +201,7 @@ class TestInput:
          memoryview("h\u00e9llo".encode())],
         ids=["str", "bytes", "bytearray", "memoryview"],
     )  # fmt: skip
-    def test_input_is_text_or_bytes(self, given: object) -> None:
+    def test_input_is_text_or_bytes(self, given: bytes) -> None:
         """
         A str is encoded as UTF-8, bytes-like objects go as they are.
         """
