@@ -87,9 +87,9 @@ class MountLine:
 
 
 def gone(pid: int, *, within: float) -> bool:
-    """Wait until there is no such process."""
+    """Wait until there is no such process, or a dead one that nobody reaped."""
     deadline = time.monotonic() + within
-    while os.path.exists(f"/proc/{pid}"):
+    while (task := tasks().get(pid)) is not None and not task.is_dead:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.002)
@@ -107,13 +107,12 @@ def keeper_of(host: int) -> int:
     raise AssertionError("no keeper")
 
 
-def on_the_host(marker: str, *, besides: int = 0) -> int:
+def on_the_host(marker: str) -> int:
     """Find the process that has *marker* in its command line, as the host sees it."""
-    ignored = {os.getpid(), besides}
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         for entry in os.listdir("/proc"):
-            if not entry.isdecimal() or int(entry) in ignored:
+            if not entry.isdecimal() or int(entry) == os.getpid():
                 continue
             with contextlib.suppress(OSError):
                 line = Path(f"/proc/{entry}/cmdline").read_bytes()

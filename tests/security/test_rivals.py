@@ -169,13 +169,19 @@ def test_killing_the_host_program() -> None:
     When the program that embeds us is killed, its jail is gone within a second.
     """
     marker = f"jailbox-{os.urandom(8).hex()}"
+    # Not in the host's own command line, which its keeper has too for a moment.
     program = (
-        "import jailbox as jb\n"
+        "import jailbox as jb, sys\n"
         "command = ['sh', '-c', 'setsid sleep 60 & sleep 60']\n"
-        f"jb.run(jb.Image.host(), [*command, {marker!r}])\n"
+        "jb.run(jb.Image.host(), [*command, sys.stdin.readline().strip()])\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program]) as host:
-        pid = on_the_host(marker, besides=host.pid)
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, text=True
+    ) as host:
+        assert host.stdin is not None
+        host.stdin.write(f"{marker}\n")
+        host.stdin.flush()
+        pid = on_the_host(marker)
         host.kill()
         host.wait()
         assert gone(pid, within=1)
