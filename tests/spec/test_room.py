@@ -116,7 +116,7 @@ READERS: dict[str, Callable[[Any], object]] = {
     "text_of": lambda value: texts.text_of(value, "x"),
     "absolute_path": lambda value: texts.absolute_path(value, "x"),
     "argv_of": command.argv_of,
-    "argv_of a shell": lambda value: command.argv_of(value, shell=True),  # noqa: S604
+    "argv_of a shell": lambda value: command.argv_of(value, shell=True),
     "env_of": command.env_of,
     "cwd_of": command.cwd_of,
     "user_of": command.user_of,

@@ -631,8 +631,7 @@ static int prepare(struct keeper *keeper, struct jb_report *report)
     /* With the right to, past the host's own: it is not the one who needs
      * them, and what programs get is said in their records. */
     struct jb_rlimit64 enough = {FILES_ENOUGH, FILES_ENOUGH};
-    if (files.hard < FILES_ENOUGH &&
-        sys_prlimit64(0, 7, &enough, NULL) == 0)
+    if (files.hard < FILES_ENOUGH && sys_prlimit64(0, 7, &enough, NULL) == 0)
       files = enough;
     files.soft = files.hard;
     (void)sys_prlimit64(0, 7, &files, NULL);
