@@ -9,11 +9,10 @@ import pytest
 
 from tests.users import Shelf, User
 
-# The rooms whose tests start jails.
+# The rooms whose tests start jails; tests/security has a test of its own for this.
 SUITE = (
     "tests/container",
     "tests/run",
-    "tests/security",
     "tests/test_docs.py::test_page",
 )
 
