@@ -204,6 +204,7 @@ class TestStopAndKill:
             assert process.wait(5) == -9
             assert container.state == "stopped"
 
+    @pytest.mark.root
     def test_files_are_kept_until_the_container_is_removed(self) -> None:
         """
         What was written is there after a stop and a new start, with its owners.
@@ -228,6 +229,7 @@ class TestStopAndKill:
         assert before == "33:33:600\nkept\n/new\nx\n"
         assert after == before
 
+    @pytest.mark.root
     def test_two_containers_share_nothing(self) -> None:
         """
         What one container writes, another one of the same image does not see.
@@ -241,6 +243,7 @@ class TestStopAndKill:
 
 
 class TestPause:
+    @pytest.mark.cgroup
     def test_time_stands_still_while_paused(self) -> None:
         """
         Nothing in a paused container runs until it is resumed.
@@ -260,6 +263,18 @@ class TestPause:
         assert during == before
         assert after is not None
         assert after > before
+
+    def test_last_words_arrive_though_ours_were_not_read(self) -> None:
+        """
+        How a container ended is known also when it ended before it read our last
+        request.
+        """
+        for _ in range(20):
+            with jb.Container(HOST, ["sleep", "1000"]) as container:
+                container.kill("SIGCONT")
+                container.kill()
+
+                assert container.wait().signal == 9
 
     def test_a_paused_container_ends_at_once_when_killed(self) -> None:
         """
@@ -466,6 +481,7 @@ class TestLogs:
 
 
 class TestStats:
+    @pytest.mark.cgroup
     def test_stats_are_cheap(self) -> None:
         """
         A hundred samples take less than 100 ms (OBS-02).

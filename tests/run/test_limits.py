@@ -159,6 +159,7 @@ class TestTime:
         assert result.usage.wall > 0.85
         assert result.usage.cpu < 0.65
 
+    @pytest.mark.cgroup
     def test_processors_can_be_chosen(self) -> None:
         """
         A jail runs on the processors of its cpuset only.
@@ -379,6 +380,7 @@ class TestUsage:
 
 
 class TestDegradation:
+    @pytest.mark.cgroup
     def test_a_limit_that_cannot_hold_is_an_error_or_listed(self) -> None:
         """
         What this machine cannot enforce is refused by name; allowed, it is listed in

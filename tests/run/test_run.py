@@ -91,6 +91,7 @@ class TestOutput:
 
         assert result.stdout == "a b||'\"$HOME|\u00e9|".encode() + b"\xff|"
 
+    @pytest.mark.cgroup
     def test_result_names_what_was_run(self) -> None:
         """
         The result carries argv and the limits under which it ran.

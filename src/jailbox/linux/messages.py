@@ -170,10 +170,14 @@ def receive(channel: int) -> tuple[Message, int | None] | None:
     buffer = ffi.new("char[]", _SIZE)
     fd = ffi.new("int *", -1)
     count = ffi.new("size_t *", 0)
-    got = lib.jb_receive(channel, buffer, _SIZE, fd, 1, count)
+    got = -errno.ECONNRESET
+    while got == -errno.ECONNRESET:
+        # Said once, and before what is still waiting to be read, when the other side
+        # ended without having read all of ours: no reason to lose its last words.
+        got = lib.jb_receive(channel, buffer, _SIZE, fd, 1, count)
     if got == -errno.EAGAIN:
         return None
-    if got in {0, -errno.ECONNRESET, -errno.EPIPE}:
+    if got in {0, -errno.EPIPE}:
         return END, None
     if got < 0:
         raise OSError(-got, os.strerror(-got))
