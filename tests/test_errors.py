@@ -21,6 +21,7 @@ from jailbox.errors import (
     ExitError,
     HostError,
     ImageNotFound,
+    InUse,
     InvalidReference,
     JailboxError,
     LaunchError,
@@ -33,6 +34,7 @@ from jailbox.errors import (
     SpecError,
     SpecTypeError,
     StateError,
+    StoreError,
     Unsupported,
     printable,
     shown,
@@ -141,6 +143,21 @@ GOLDEN: list[tuple[JailboxError, str, list[str]]] = [
                 "To go on without it: Security(degrade={'memory'})."
             )
         ],
+    ),
+    (
+        StoreError("set a tag", "/srv/store/tags", errno.ENOSPC),
+        "cannot set a tag: /srv/store/tags: ENOSPC (No space left on device)",
+        [
+            (
+                "Free space or inodes on that file system: prune images that are not "
+                "needed, or keep the store elsewhere."
+            )
+        ],
+    ),
+    (
+        InUse("image", "debian:12", ["python (pid 7)"], hint="End it first."),
+        "image 'debian:12' is used by python (pid 7)",
+        ["End it first."],
     ),
     (ContentError("layer 3 is cut short"), "layer 3 is cut short", []),
     (

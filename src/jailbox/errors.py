@@ -17,11 +17,13 @@ program?
     ├── HostError
     │   ├── Unsupported
     │   ├── NotPermitted
-    │   └── NotEnforced
+    │   ├── NotEnforced
+    │   └── StoreError(OSError)
     ├── ContentError
     │   ├── NotFound(LookupError)
     │   │   └── ImageNotFound
-    │   └── DigestMismatch
+    │   ├── DigestMismatch
+    │   └── InUse
     ├── RegistryError
     ├── LaunchError(OSError)
     ├── ExitError
@@ -57,6 +59,7 @@ __all__ = [
     "ExitError",
     "HostError",
     "ImageNotFound",
+    "InUse",
     "InvalidReference",
     "JailboxError",
     "LaunchError",
@@ -69,6 +72,7 @@ __all__ = [
     "SpecError",
     "SpecTypeError",
     "StateError",
+    "StoreError",
     "Unsupported",
     "printable",
     "shown",
@@ -503,6 +507,46 @@ class NotEnforced(HostError):
         )
 
 
+_STORE_HINTS = {
+    errno_table.ENOSPC: (
+        "Free space or inodes on that file system: prune images that are not needed,"
+        " or keep the store elsewhere."
+    ),
+    errno_table.EDQUOT: "Prune images that are not needed, or have the quota raised.",
+    errno_table.EROFS: "Images of a read-only store can be used, but not changed.",
+    errno_table.EMFILE: "Raise the limit of open files (ulimit -n).",
+    errno_table.EACCES: "A store belongs to one user; use one of your own.",
+    errno_table.ENAMETOOLONG: "Keep the store at a shorter path.",
+    errno_table.EIO: "The disk or its file system fails; look at the kernel's log.",
+}
+
+
+class StoreError(HostError, OSError):
+    """
+    The disk did not do what the store of images needs. The store is as it was.
+
+    Attributes:
+        operation: What was tried: ``store a blob``, ``set a tag``.
+
+        path: The file or directory in question.
+
+        errno: What the kernel answered.
+    """
+
+    operation: str
+    path: str
+
+    def __init__(
+        self, operation: str, path: str, errno: int, *, hint: str | None = None
+    ) -> None:
+        OSError.__init__(self, errno, os.strerror(errno))
+        self.operation = operation
+        self.path = path
+        if hint is None:
+            hint = _STORE_HINTS.get(errno)
+        self._tell(f"cannot {operation}: {path}: {_strerror(errno)}", hint)
+
+
 # --- the content ------------------------------------------------------------
 
 
@@ -575,6 +619,37 @@ class DigestMismatch(ContentError):
         self.actual = actual
         self.origin = origin
         super().__init__(f"{origin}: expected {expected}, got {actual}", hint=hint)
+
+
+class InUse(ContentError):
+    """
+    A stored thing cannot be removed: something relies on it. Nothing was done.
+
+    Attributes:
+        kind: What it is: ``image``.
+
+        name: Its name.
+
+        users: Who relies on it, in words: programs, tags.
+    """
+
+    kind: str
+    name: str
+    users: tuple[str, ...]
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        users: Iterable[str] = (),
+        *,
+        hint: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.users = tuple(users)
+        who = ", ".join(self.users) or "somebody"
+        super().__init__(f"{kind} {shown(name)} is used by {who}", hint=hint)
 
 
 # --- the network ------------------------------------------------------------

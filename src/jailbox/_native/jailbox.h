@@ -420,6 +420,10 @@ long jb_receive(int socket, void *buffer, size_t size, int *fds, size_t room,
  * are on the way; a descriptor owned by the caller, or -errno. */
 int jb_open_in_root(int root, const char *path, int flags);
 
+/* Wait until everything written to the file system of *fd* is on the disk; 0 or
+ * -errno.  Other than sync(2), it tells of errors (since 5.8). */
+int jb_sync_filesystem(int fd);
+
 /* The Landlock version of this kernel, or -errno. */
 int jb_landlock_abi(void);
 

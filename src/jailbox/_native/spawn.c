@@ -230,6 +230,11 @@ int jb_open_in_root(int root, const char *path, int flags)
   return (int)sys_openat2(root, path, &how);
 }
 
+int jb_sync_filesystem(int fd)
+{
+  return (int)sys_syncfs(fd);
+}
+
 int jb_landlock_abi(void)
 {
   return (int)sys_landlock_create_ruleset(NULL, 0, 1 /* ..._VERSION */);

@@ -371,6 +371,11 @@ static inline long sys_openat2(int dir, const char *path,
   return JB_CALL4(__NR_openat2, dir, path, how, sizeof(*how));
 }
 
+static inline long sys_syncfs(int fd)
+{
+  return JB_CALL1(__NR_syncfs, fd);
+}
+
 static inline long sys_close(int fd)
 {
   return JB_CALL1(__NR_close, fd);
