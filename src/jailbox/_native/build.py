@@ -33,6 +33,8 @@ EXTENSION_SOURCES = ["channel.c", "spawn.c", *TREE_SOURCES, "tree_job.c"]
 HELPER_SOURCES = [
     "helper.c",
     "keeper.c",
+    "jails.c",
+    "groups.c",
     "userns.c",
     "rooms.c",
     "template.c",
@@ -41,6 +43,7 @@ HELPER_SOURCES = [
     "program.c",
     "supervisor.c",
     "visitors.c",
+    "fds.c",
     "channel.c",
     *TREE_SOURCES,
     "freestanding.c",

@@ -96,6 +96,45 @@ long channel_receive(int socket, void *buffer, size_t size, int *fds,
   return got;
 }
 
+long message_receive(int socket, char *buffer, size_t size,
+                     struct message *message)
+{
+  message->kind = 0;
+  message->mapped = 0;
+  long got = channel_receive(socket, buffer, size, message->fds, JB_FDS_MAX + 1,
+                             &message->count, JB_MSG_DONTWAIT);
+  if (got <= 0)
+    return got;
+  message->record = (struct record){.base = buffer, .size = (size_t)got};
+  if (got < (long)sizeof(uint32_t))
+    return got;
+  const struct jb_large *outer = (const void *)buffer;
+  if (outer->message == JB_MESSAGE_LARGE && message->count > 0 &&
+      (size_t)got >= sizeof(*outer)) {
+    int memory = message->fds[--message->count];
+    long at = sys_mmap(NULL, outer->size, 1 /* PROT_READ */,
+                       2 /* MAP_PRIVATE */, memory, 0);
+    (void)sys_close(memory);
+    if (at >= 0 || at < -4095) {
+      message->mapped = outer->size;
+      message->record =
+        (struct record){.base = (const char *)at, .size = outer->size};
+    }
+  }
+  message->kind = *(const uint32_t *)(const void *)message->record.base;
+  return got;
+}
+
+void message_release(struct message *message)
+{
+  for (size_t i = 0; i < message->count; i++)
+    (void)sys_close(message->fds[i]);
+  message->count = 0;
+  if (message->mapped != 0)
+    (void)sys_munmap((void *)(uintptr_t)message->record.base, message->mapped);
+  message->mapped = 0;
+}
+
 uint64_t clock_now(void)
 {
   struct __kernel_timespec now = {0};

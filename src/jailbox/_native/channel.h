@@ -59,6 +59,24 @@ long channel_try(int socket, const void *message, size_t size, const int *fds,
 long channel_receive(int socket, void *buffer, size_t size, int *fds,
                      size_t room, size_t *count, int flags);
 
+/* A request with everything that came with it. */
+struct message {
+  uint32_t kind; /* enum jb_message; 0 for one too short to say */
+  struct record record;
+  int fds[JB_FDS_MAX + 1];
+  size_t count;
+  size_t mapped; /* bytes of a record that was too large for a datagram */
+};
+
+/* Receive a request if there is one, into *buffer* or, when it is a LARGE, as
+ * a mapping of what that stands for.  As channel_receive(), and what came is
+ * the caller's until message_release(). */
+long message_receive(int socket, char *buffer, size_t size,
+                     struct message *message);
+
+/* Close the descriptors that are still there, and forget the rest. */
+void message_release(struct message *message);
+
 uint64_t clock_now(void);
 
 #endif

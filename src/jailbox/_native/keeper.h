@@ -1,7 +1,7 @@
 /* keeper.h - what the roles of the helper share.
  *
- * FLOORS  sys.h < channel < ops, program < jail, supervisor < keeper.
- *         userns and template stand beside ops. */
+ * FLOORS  sys.h < channel < ops, program < jail, supervisor < jails < keeper.
+ *         groups, userns, rooms and template stand beside ops. */
 #ifndef JB_KEEPER_H
 #define JB_KEEPER_H
 
@@ -70,6 +70,17 @@ static inline bool fault(const struct launch *launch, enum jb_step step)
   return false;
 #endif
 }
+
+/* groups.c */
+const char *group_path(const struct record *record,
+                       const struct jb_group *group, const char *name,
+                       char *buffer, size_t size);
+/* Make one group; its descriptor, or -1 with *report*. */
+int group_make(const struct record *record, const struct jb_group *group,
+               const char *name, struct jb_report *report);
+/* Remove groups, the last one first.  0, or what the first one left said. */
+int groups_remove(const struct record *record, struct jb_span span,
+                  const char *name, bool shared);
 
 /* userns.c */
 int ids_configure(struct ids *ids, const struct jb_configure *configure,
@@ -148,7 +159,7 @@ bool visitors_expected(const struct visitors *visitors);
 /* keeper.c */
 __attribute__((noreturn)) void keeper_main(void);
 
-/* Close every descriptor but the *count* in *keep* (sorted in place). */
+/* fds.c: close every descriptor but the *count* in *keep* (sorted in place). */
 void close_others(int *keep, size_t count);
 
 #endif

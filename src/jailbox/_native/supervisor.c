@@ -526,35 +526,15 @@ static void signal_request(struct supervisor *self, const struct record *record)
 /* One message.  Returns false when nobody is left at the other side. */
 static bool take_request(struct supervisor *self, char *buffer, size_t size)
 {
-  int fds[JB_FDS_MAX + 1];
-  size_t count = 0;
-  void *large = NULL;
-  long got = channel_receive(self->channel, buffer, size, fds, JB_FDS_MAX + 1,
-                             &count, JB_MSG_DONTWAIT);
-  if (got == 0)
-    return false;
-  if (got < (long)sizeof(uint32_t))
-    return got == -JB_EAGAIN || got == -JB_EMSGSIZE || got > 0;
-  struct record record = {.base = buffer, .size = (size_t)got};
-  const struct jb_large *outer = (const void *)buffer;
-  if (outer->message == JB_MESSAGE_LARGE && count > 0) {
-    long at =
-      sys_mmap(NULL, outer->size, 1 /* PROT_READ */, 2, fds[count - 1], 0);
-    (void)sys_close(fds[--count]);
-    if (at >= 0 || at < -4095) {
-      large = (void *)at;
-      record = (struct record){.base = large, .size = outer->size};
-    }
-  }
-  uint32_t message = *(const uint32_t *)(const void *)record.base;
-  if (message == JB_MESSAGE_EXEC && self->init)
-    exec_request(self, &record, fds, count);
-  else if (message == JB_MESSAGE_SIGNAL)
-    signal_request(self, &record);
-  for (size_t i = 0; i < count; i++)
-    (void)sys_close(fds[i]);
-  if (large != NULL)
-    (void)sys_munmap(large, outer->size);
+  struct message message;
+  long got = message_receive(self->channel, buffer, size, &message);
+  if (got <= 0)
+    return got == -JB_EAGAIN || got == -JB_EMSGSIZE;
+  if (message.kind == JB_MESSAGE_EXEC && self->init)
+    exec_request(self, &message.record, message.fds, message.count);
+  else if (message.kind == JB_MESSAGE_SIGNAL)
+    signal_request(self, &message.record);
+  message_release(&message);
   return true;
 }
 
