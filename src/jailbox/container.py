@@ -46,7 +46,7 @@ __all__ = ["Container", "run"]
 _FD_MAX = 2**31 - 1
 
 
-def _source(image: Image) -> Source:
+def _source(image: Image | str) -> Source:
     if not isinstance(image, Image):
         raise SpecTypeError(
             "image",
@@ -101,10 +101,11 @@ def _descriptors(pass_fds: Sequence[int]) -> tuple[int, ...]:
 
 
 def run(
-    image: Image,
-    argv: AnyCommand,
+    image: Image | str,
+    argv: AnyCommand | None = None,
     *,
     shell: bool = False,
+    entrypoint: AnyCommand | None = None,
     input: Input | None = None,
     text: bool = True,
     check: bool = False,
@@ -134,11 +135,15 @@ def run(
     'hello\n'
 
     Args:
-        image: What the container is made of.
+        image: What the container is made of; a name is looked for in the store.
 
-        argv: The program and its arguments, as a list; a str with *shell*.
+        argv: The program and its arguments, as a list; a str with *shell*. By default
+            the image's command; after the image's entry point, if it has one.
 
-        shell: Have ``/bin/sh -c`` of the image read *argv*.
+        shell: Have ``/bin/sh -c`` of the image read *argv*, without an entry point.
+
+        entrypoint: What stands before *argv* instead of the image's entry point;
+            ``[]`` for nothing.
 
         input: What the program reads: str, bytes, a file, or an iterable of them.
             By default its input is empty.
@@ -196,7 +201,8 @@ def run(
     fds = _descriptors(pass_fds)
     spec = ContainerSpec(
         image=_source(image),
-        command=argv_of(argv, shell=shell),
+        command=None if argv is None else argv_of(argv, shell=shell),
+        entrypoint=() if shell and entrypoint is None else entrypoint,
         env=env,
         cwd=cwd,
         user=user,
@@ -281,10 +287,15 @@ class Container:
     'hello\n'
 
     Args:
-        image: What it is made of.
+        image: What it is made of; a name is looked for in the store.
 
-        command: The main program, with which it ends. Without one it waits for
+        command: The main program, with which it ends; after the image's entry point, if
+            it has one. By default the image's command, whose input then is silent and
+            never ends, so that a shell waits. If there is none the container waits for
             requests.
+
+        entrypoint: What stands before *command* instead of the image's entry point;
+            ``[]`` for nothing.
 
         name: Its name; by default one is made.
 
@@ -300,10 +311,11 @@ class Container:
 
     def __init__(
         self,
-        image: Image,
+        image: Image | str,
         command: AnyCommand | None = None,
         *,
         shell: bool = False,
+        entrypoint: AnyCommand | None = None,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
         limits: Limits | None = None,
@@ -318,7 +330,7 @@ class Container:
         hostname: str | None = None,
         read_only: bool = False,
         security: Security | None = None,
-        stop_signal: int | str = "SIGTERM",
+        stop_signal: int | str | None = None,
         stop_timeout: float | timedelta = 10.0,
         detach: bool = False,
     ) -> None:
@@ -326,6 +338,7 @@ class Container:
         spec = ContainerSpec(
             image=_source(image),
             command=argv,
+            entrypoint=() if shell and entrypoint is None else entrypoint,
             name=name,
             labels=labels,
             env=env,

@@ -52,7 +52,7 @@ def compiled(spec: ContainerSpec, where: HostFacts) -> Compiled:
 def text(spec: ContainerSpec, where: HostFacts) -> str:
     """Describe the plan of *spec* with its main program."""
     found = compiled(spec, where)
-    program = spec.program() or ProgramSpec(argv=("true",))
+    program = spec.program(ImageConfig()) or ProgramSpec(argv=("true",))
     user = identify(program.user, program.groups, ROOTFS.passwd, ROOTFS.group)
     main = compile_program(program, spec, ROOTFS, found.security, user, hostname="box")
     plan = attrs.evolve(found.plan, program=main, hostname="box")

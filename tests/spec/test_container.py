@@ -14,6 +14,7 @@ from jailbox.spec.container import (
     ContainerState,
     ProgramSpec,
 )
+from jailbox.spec.image import ImageConfig
 from jailbox.spec.limits import Limits
 from jailbox.spec.mount import Mount
 from jailbox.spec.network import Network
@@ -60,7 +61,7 @@ class TestContainerSpec:
         assert spec.security is DEFAULT_SECURITY
         assert spec.limits == Limits()
         assert spec.umask == 0o022
-        assert spec.stop_signal == 15
+        assert spec.stop_signal is None
         assert spec.stop_timeout == 10.0
         assert spec.max_output == DEFAULT_MAX_OUTPUT == 64 << 20
         assert not spec.read_only
@@ -108,7 +109,7 @@ class TestContainerSpec:
 
     def test_program(self) -> None:
         """The main program takes its part of the container's wishes."""
-        program = FULL.program()
+        program = FULL.program(ImageConfig())
 
         assert program == ProgramSpec(
             argv=["make", "-j2"],
@@ -122,7 +123,32 @@ class TestContainerSpec:
             max_output="1M",
             pass_fds=2,
         )
-        assert ContainerSpec(image="x").program() is None
+        assert ContainerSpec(image="x").program(ImageConfig()) is None
+
+    @pytest.mark.parametrize(
+        ("entrypoint", "command", "argv"),
+        [
+            (None, None, ("/entry", "-d")),
+            (None, ["x"], ("/entry", "x")),
+            (["/own"], None, ("/own",)),
+            (["/own"], ["x"], ("/own", "x")),
+            ([], ["x"], ("x",)),
+            ([], None, None),
+        ],
+    )
+    def test_entry_point(
+        self,
+        entrypoint: list[str] | None,
+        command: list[str] | None,
+        argv: tuple[str, ...] | None,
+    ) -> None:
+        """Arguments follow the image's entry point; another one drops its command."""
+        config = ImageConfig(entrypoint=("/entry",), cmd=("-d",))
+        spec = ContainerSpec(image="x", entrypoint=entrypoint, command=command)
+
+        program = spec.program(config)
+
+        assert (None if program is None else program.argv) == argv
 
     @pytest.mark.parametrize(
         ("field", "value", "message"),

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["CREATED", "PAUSED", "RUNNING", "STOPPED", "LocalBox", "log_entries"]
 
 _SIGKILL = 9
+_SIGTERM = 15
 _SIGSTOP = 19
 _SIGCONT = 18
 _FREEZE_PATIENCE = 10.0
@@ -148,7 +149,9 @@ class LocalBox:
             main = self._main_program()
             try:
                 log = self._new_log() if main is not None else None
-                wanted = Wanted(log=log, max_output=0)
+                wanted = Wanted(
+                    log=log, max_output=0, standing=self._spec.command is None
+                )
                 self._main = sandbox.start(main, wanted, self._layer_fd())
                 deadline = None if timeout is None else time.monotonic() + timeout
                 yield from self._complete(sandbox, deadline, timeout)
@@ -173,11 +176,11 @@ class LocalBox:
             raise DeadlineExceeded(f"start of {self.name}", timeout or 0.0)
 
     def _main_program(self) -> Program | None:
-        spec = self._spec.program()
-        if spec is None:
-            return None
         assert self._rootfs is not None  # noqa: S101  # _new_sandbox() set both
         assert self._compiled is not None  # noqa: S101
+        spec = self._spec.program(self._rootfs.config)
+        if spec is None:
+            return None
         limit = self._spec.limits.output
         return self._engine.compile_program(
             spec,
@@ -262,12 +265,18 @@ class LocalBox:
                 yield from self._thaw()
             grace = self._spec.stop_timeout if timeout is None else timeout
             if self._main is not None and sandbox.channel is not None and grace > 0:
-                sandbox.channel.signal(self._spec.stop_signal)
+                sandbox.channel.signal(self._stop_signal)
                 deadline = time.monotonic() + grace
                 if (yield from sandbox.await_end(deadline)):
                     self._ended()
                     return
             yield from self._end()
+
+    @property
+    def _stop_signal(self) -> int:
+        """What asks it to end: as wanted, or as its image says."""
+        assert self._rootfs is not None  # noqa: S101  # it was started
+        return self._spec.stop_signal or self._rootfs.config.stop_signal or _SIGTERM
 
     def _end(self) -> Flow[None]:
         sandbox = self._running()

@@ -172,7 +172,11 @@ class DetachedBox(LocalBox):
                 )
                 starter.start_detached(
                     main,
-                    Wanted(log=log.fileno(), max_output=0),
+                    Wanted(
+                        log=log.fileno(),
+                        max_output=0,
+                        standing=self._spec.command is None,
+                    ),
                     Visit(listener=listener.fileno(), home=place.fileno()),
                 )
             self._join()

@@ -219,9 +219,13 @@ class LocalEngine:
 
     def _prepare_run(self, spec: ContainerSpec, rootfs: Rootfs) -> _Prepared:
         spec.check()
-        program = spec.program()
+        program = spec.program(rootfs.config)
         if program is None:
-            raise SpecError("argv", "is missing", accepted="['program', ...]")
+            raise SpecError(
+                "argv",
+                "is missing, and the image names no command",
+                accepted="['program', ...]",
+            )
         compiled = self.compile(spec, rootfs)
         hostname = spec.hostname or _HOSTNAME
         main = self.compile_program(program, spec, rootfs, compiled, hostname=hostname)

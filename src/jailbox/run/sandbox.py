@@ -49,6 +49,9 @@ class Wanted:
     Attributes:
         stdin: It gets a pipe; otherwise its input is empty.
 
+        standing: Its input is silent and never ends, instead of being empty: a shell
+            that nobody talks to waits.
+
         merge: Standard error goes where standard output goes.
 
         text: Output is given as text.
@@ -63,6 +66,7 @@ class Wanted:
     """
 
     stdin: bool = False
+    standing: bool = False
     merge: bool = False
     text: bool = True
     pass_fds: tuple[int, ...] = ()
@@ -113,6 +117,8 @@ class Ends:
             if program is not None and program.tty is None:
                 if wanted.stdin:
                     places["stdin"] = self._pipe("stdin")
+                elif wanted.standing:
+                    places["stdin"] = self._give(_silence())
                 if wanted.log is None:
                     places["stdout"] = self._pipe("stdout")
                     places["stderr"] = (
@@ -174,6 +180,16 @@ class Ends:
         if getattr(self, "channel", -1) >= 0:
             os.close(self.channel)
             self.channel = -1
+
+
+def _silence() -> int:
+    """A pipe that its reader also holds open for writing: it never ends."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        return os.open(f"/proc/self/fd/{reader}", os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}

@@ -45,7 +45,9 @@ ID_MAX = 2**32 - 2
 """The largest user or group id: 2**32 - 1 means "leave it alone" to the kernel."""
 
 
-def argv_of(command: AnyCommand, *, shell: bool = False) -> tuple[str, ...]:
+def argv_of(
+    command: AnyCommand, *, shell: bool = False, argument: str = "argv"
+) -> tuple[str, ...]:
     """
     Take the arguments of a program, the program first.
 
@@ -53,6 +55,8 @@ def argv_of(command: AnyCommand, *, shell: bool = False) -> tuple[str, ...]:
         command: A list or tuple; with *shell* one str.
 
         shell: Whether ``/bin/sh -c`` of the jail reads the command.
+
+        argument: What the caller calls it, for errors.
 
     Raises:
         SpecError: If there is none, or an argument has a NUL.
@@ -62,15 +66,15 @@ def argv_of(command: AnyCommand, *, shell: bool = False) -> tuple[str, ...]:
     if shell:
         if not isinstance(command, str | bytes):
             raise SpecTypeError(
-                "argv",
+                argument,
                 "is not a str, which shell=True needs",
                 value=command,
                 accepted="one str; or a list without shell=True",
             )
-        return ("/bin/sh", "-c", text_of(command, "argv"))
+        return ("/bin/sh", "-c", text_of(command, argument))
     if isinstance(command, str | bytes):
         raise SpecTypeError(
-            "argv",
+            argument,
             "is one text, not a list of arguments",
             value=command,
             accepted="['program', 'argument', ...]",
@@ -79,13 +83,16 @@ def argv_of(command: AnyCommand, *, shell: bool = False) -> tuple[str, ...]:
     # Sets have no order, and an iterator is used up by whoever looks first.
     if not isinstance(command, list | tuple):
         raise SpecTypeError(
-            "argv", "is not a list or tuple", value=command, accepted="['program', ...]"
+            argument,
+            "is not a list or tuple",
+            value=command,
+            accepted="['program', ...]",
         )
     if not command:
-        raise SpecError("argv", "is empty", accepted="['program', 'argument', ...]")
-    argv = tuple(text_of(part, f"argv[{n}]") for n, part in enumerate(command))
+        raise SpecError(argument, "is empty", accepted="['program', 'argument', ...]")
+    argv = tuple(text_of(part, f"{argument}[{n}]") for n, part in enumerate(command))
     if not argv[0]:
-        raise SpecError("argv[0]", "is empty", accepted="the name of a program")
+        raise SpecError(f"{argument}[0]", "is empty", accepted="the name of a program")
     return argv
 
 

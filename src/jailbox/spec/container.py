@@ -29,6 +29,7 @@ from jailbox.spec.command import (
     umask_of,
     user_of,
 )
+from jailbox.spec.image import ImageConfig
 from jailbox.spec.limits import DEFAULT_LIMITS, Limits
 from jailbox.spec.mapping import FrozenMap
 from jailbox.spec.mount import AnyMount, Bind, Device, Mount, Tmpfs
@@ -80,6 +81,12 @@ def _command(value: AnyCommand | None) -> tuple[str, ...] | None:
     return None if value is None else argv_of(value)
 
 
+def _entrypoint(value: AnyCommand | None) -> tuple[str, ...] | None:
+    if isinstance(value, list | tuple) and not value:
+        return ()
+    return None if value is None else argv_of(value, argument="entrypoint")
+
+
 def _max_output(value: int | str | None) -> int:
     return DEFAULT_MAX_OUTPUT if value is None else parse_size(value, "max_output")
 
@@ -92,8 +99,8 @@ def _stop_timeout(value: float | timedelta) -> float:
     return parse_duration(value, "stop_timeout")
 
 
-def _stop_signal(value: int | str) -> int:
-    return signal_number(value, "stop_signal")
+def _stop_signal(value: int | str | None) -> int | None:
+    return None if value is None else signal_number(value, "stop_signal")
 
 
 _STDERR: tuple[Stderr, ...] = ("pipe", "stdout")
@@ -207,7 +214,11 @@ class ContainerSpec:
     Attributes:
         image: What it is made of. Opaque here.
 
-        command: The main program and its arguments; ``None`` for the image's.
+        command: The main program and its arguments, or only its arguments if there is
+            an entry point; ``None`` for the image's.
+
+        entrypoint: What stands before the command; ``None`` for the image's, ``()`` for
+            nothing.
 
         name: Its name; ``None`` to have one made.
 
@@ -239,7 +250,8 @@ class ContainerSpec:
 
         stderr: ``pipe`` or ``stdout``; ``None`` for what goes with *tty*.
 
-        stop_signal: The number of the signal that asks it to end.
+        stop_signal: The number of the signal that asks it to end; ``None`` for the
+            image's.
 
         stop_timeout: Seconds after that signal until it is killed.
 
@@ -252,6 +264,9 @@ class ContainerSpec:
 
     image: object
     command: tuple[str, ...] | None = attrs.field(default=None, converter=_command)
+    entrypoint: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_entrypoint
+    )
     name: str | None = attrs.field(default=None, converter=container_name)
     labels: FrozenMap[str, str] = attrs.field(default=None, converter=labels_of)
     env: FrozenMap[str, str] = attrs.field(
@@ -269,7 +284,7 @@ class ContainerSpec:
     read_only: bool = attrs.field(default=False, validator=flag)
     tty: tuple[int, int] | None = attrs.field(default=None, converter=terminal_size)
     stderr: Stderr | None = attrs.field(default=None, converter=_stderr)
-    stop_signal: int = attrs.field(default=15, converter=_stop_signal)
+    stop_signal: int | None = attrs.field(default=None, converter=_stop_signal)
     stop_timeout: float = attrs.field(
         default=DEFAULT_STOP_TIMEOUT, converter=_stop_timeout
     )
@@ -318,12 +333,25 @@ class ContainerSpec:
                     accepted="either one",
                 )
 
-    def program(self) -> ProgramSpec | None:
-        """The main program, or ``None`` if the image is to say which."""
-        if self.command is None:
+    def program(self, config: ImageConfig) -> ProgramSpec | None:
+        """
+        Put the main program together, with what the image says.
+
+        As everywhere in the field: an entry point of the caller's drops the command of
+        the image, and a command of the caller's follows the image's entry point.
+
+        Returns:
+            The main program; ``None`` if neither the caller nor the image names one.
+        """
+        entrypoint, command = self.entrypoint, self.command
+        if entrypoint is None:
+            entrypoint = config.entrypoint
+            command = config.cmd if command is None else command
+        argv = entrypoint + (command or ())
+        if not argv:
             return None
         return ProgramSpec(
-            argv=self.command,
+            argv=argv,
             env=self.env,
             cwd=self.cwd,
             user=self.user,
