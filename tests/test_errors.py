@@ -26,6 +26,7 @@ from jailbox.errors import (
     JailboxError,
     LaunchError,
     LimitExceeded,
+    Malformed,
     NotEnforced,
     NotFound,
     NotPermitted,
@@ -36,6 +37,7 @@ from jailbox.errors import (
     StateError,
     StoreError,
     Unsupported,
+    UnsupportedMediaType,
     printable,
     shown,
 )
@@ -172,6 +174,16 @@ GOLDEN: list[tuple[JailboxError, str, list[str]]] = [
         [],
     ),
     (
+        Malformed("image manifest", "is no text", place="layers[3].mediaType"),
+        "image manifest: layers[3].mediaType is no text",
+        [],
+    ),
+    (
+        UnsupportedMediaType("application/x-erofs", "layer", hint="Convert it."),
+        "layer of this media type is not supported: 'application/x-erofs'",
+        ["Convert it."],
+    ),
+    (
         RegistryError(
             "GET",
             "https://me:secret@r.example/v2/?token=secret#secret",
@@ -295,6 +307,7 @@ class TestTree:
             (SpecTypeError, ValueError),
             (StateError, ValueError),
             (NotFound, LookupError),
+            (Malformed, ValueError),
             (LaunchError, OSError),
             (DeadlineExceeded, TimeoutError),
         ],
@@ -328,6 +341,8 @@ class TestMessages:
             NotEnforced(ESC, ESC, remedy=""),
             NotFound(ESC, ESC, where=ESC),
             DigestMismatch(ESC, ESC, ESC),
+            Malformed(ESC, ESC, place=ESC),
+            UnsupportedMediaType(ESC, ESC),
             RegistryError(ESC, ESC, ESC),
             LaunchError(ESC, errno.EPERM, f"/a\n{ESC}\x07"),
             ExitError(failed()),

@@ -23,7 +23,9 @@ program?
     │   ├── NotFound(LookupError)
     │   │   └── ImageNotFound
     │   ├── DigestMismatch
-    │   └── InUse
+    │   ├── InUse
+    │   ├── Malformed(ValueError)
+    │   └── UnsupportedMediaType
     ├── RegistryError
     ├── LaunchError(OSError)
     ├── ExitError
@@ -64,6 +66,7 @@ __all__ = [
     "JailboxError",
     "LaunchError",
     "LimitExceeded",
+    "Malformed",
     "NotEnforced",
     "NotFound",
     "NotPermitted",
@@ -74,6 +77,7 @@ __all__ = [
     "StateError",
     "StoreError",
     "Unsupported",
+    "UnsupportedMediaType",
     "printable",
     "shown",
 ]
@@ -650,6 +654,64 @@ class InUse(ContentError):
         self.users = tuple(users)
         who = ", ".join(self.users) or "somebody"
         super().__init__(f"{kind} {shown(name)} is used by {who}", hint=hint)
+
+
+class Malformed(ContentError, ValueError):
+    """
+    Bytes are not of the form that they should have. Nothing of them was taken.
+
+    Attributes:
+        kind: What they should have been: ``image manifest``, ``image config``,
+            ``image archive``, ``layer``.
+
+        place: Where in it: ``layers[3].size``, the name of an entry; or ``None``.
+
+        problem: What is wrong there.
+    """
+
+    kind: str
+    place: str | None
+    problem: str
+
+    def __init__(
+        self,
+        kind: str,
+        problem: str,
+        *,
+        place: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.place = place
+        self.problem = problem
+        where = "" if place is None else f"{place} "
+        super().__init__(f"{kind}: {where}{problem}", hint=hint)
+
+
+class UnsupportedMediaType(ContentError):
+    """
+    The content is of a kind that jailbox does not handle.
+
+    Attributes:
+        media_type: What it calls itself.
+
+        subject: What it is: ``layer``, ``image manifest``.
+    """
+
+    media_type: str
+    subject: str
+
+    def __init__(
+        self,
+        media_type: str,
+        subject: str,
+        reason: str = "of this media type is not supported",
+        *,
+        hint: str | None = None,
+    ) -> None:
+        self.media_type = media_type
+        self.subject = subject
+        super().__init__(f"{subject} {reason}: {shown(media_type)}", hint=hint)
 
 
 # --- the network ------------------------------------------------------------
