@@ -46,6 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="fail if a test is skipped that FILE does not list",
     )
+    parser.addoption(
+        "--conformance",
+        metavar="DIR",
+        type=Path,
+        help="the conformance cases; else ../shared/conformance, if that is there",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
