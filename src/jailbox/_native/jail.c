@@ -88,10 +88,14 @@ static int keep_layer(struct stage *stage)
     struct text text = text_into(name, sizeof(name));
     text_add(&text, record_text(record, ops[i].path));
     text_add(&text, "-upper");
-    bool single = lowers == 1 && lower[0] < JB_SLOTS_MAX;
+    /* Several layers are seen as one through an overlay of their own. */
+    uint64_t below = ops[i].number;
+    if (below == 0 && lowers == 1)
+      below = (uint64_t)lower[0] + 1;
+    bool seen = below != 0 && below <= JB_SLOTS_MAX;
     layer->overlays[layer->count++] = (struct overlay){
       .upper = open_directory(layer->fd, name),
-      .lower = single ? open_directory(stage->slots[lower[0]], ".") : -1,
+      .lower = seen ? open_directory(stage->slots[below - 1], ".") : -1,
     };
   }
   return 0;

@@ -39,7 +39,7 @@
 #define JB_SLOTS_MAX 600
 #define JB_COLLECT_SIZE 512
 #define JB_OVERLAYS_MAX 16
-#define JB_PREPARED_MAX 64
+#define JB_PREPARED_MAX 256
 
 enum jb_message {
   JB_MESSAGE_CONFIGURE = 1,
@@ -280,7 +280,8 @@ enum jb_op_kind {
   JB_OP_SYSCTL = 13,   /* path below /proc/sys, value data; slot is a procfs */
   JB_OP_NAMESPACES = 14, /* own namespaces but that of mounts */
   JB_OP_OPEN = 15,       /* slot = what is at path now */
-  JB_OP_TAKE = 16        /* slot = descriptor source, as it is */
+  JB_OP_TAKE = 16,       /* slot = descriptor source, as it is */
+  JB_OP_GRAFT = 17       /* tree source is mounted at path of the tree slot */
 };
 
 #define JB_OP_RECURSIVE 1u /* TREE: with what is mounted below */
@@ -294,6 +295,9 @@ enum jb_op_kind {
 #define JB_OP_REDIRECT 256u  /* OVERLAY: directories may be renamed */
 #define JB_OP_REUSE 512u     /* OVERLAY: the layer was used before */
 #define JB_OP_PREPARED 1024u /* TREE: source is the number of a PREPARE */
+#define JB_OP_STACK                                                            \
+  2048u /* OVERLAY: data is a slot and a count: the layers are what is         \
+           mounted at "0", "1", ... of the tree in that slot */
 
 struct jb_op {
   uint32_t kind;
@@ -305,7 +309,8 @@ struct jb_op {
   uint32_t gid;
   uint32_t reserved;
   uint64_t attr;   /* MOUNT_ATTR_* */
-  uint64_t number; /* NODE: the device */
+  uint64_t number; /* NODE: the device.  MASK: a slot.  OVERLAY: 1 + the slot
+                      for its layers without the writable one, or 0 */
   struct jb_span path;
   struct jb_span data;
 };

@@ -43,6 +43,8 @@ static void prepare_tree(struct keeper *keeper, const struct record *record,
     slots[i] = -1;
   struct launch launch = {.record = *record,
                           .ops = request->ops,
+                          .fds = fds,
+                          .fd_count = count,
                           .rootless = keeper->ids.rootless,
                           .userns = {.fd = -1}};
   int channel = fds[request->channel];

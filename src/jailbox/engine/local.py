@@ -16,7 +16,7 @@ from jailbox.engine.base import Io
 from jailbox.engine.box import LocalBox
 from jailbox.engine.detached import DetachedBox, find_detached, list_detached
 from jailbox.engine.doctor import Report, Trial, doctor
-from jailbox.errors import JailboxError, LaunchError, SpecError
+from jailbox.errors import EngineError, JailboxError, LaunchError, SpecError
 from jailbox.flow import Flow, drive
 from jailbox.linux.cgroup.plan import keeper_dirs
 from jailbox.linux.facts import HostFacts, read_facts
@@ -169,21 +169,25 @@ class LocalEngine:
     ) -> Compiled:
         """Decide everything about a container but its programs."""
         keeper = keeper or self.keeper()
-        prepared = None
+        prepared = stack = None
         if rootfs.prepared is not None:
-            layer = rootfs.prepared
-            prepared = keeper.prepare(layer.key, lambda: layer)
+            prepared = keeper.prepare(rootfs.prepared)
+            if prepared is None:
+                raise EngineError("the keeper holds as many shared trees as it can")
+        if rootfs.stack is not None and self.facts.can_mount_on_detached:
+            stack = keeper.prepare(rootfs.stack)
         name = keeper.name
         # Containers that differ in their name alone are made the same way.
         nameless = attrs.evolve(spec, name=None, labels=None)
         return self._recent.of(
-            (nameless, rootfs, name, prepared, keep_layer, reuse),
+            (nameless, rootfs, name, prepared, stack, keep_layer, reuse),
             lambda: compile_container(
                 spec,
                 self.facts,
                 rootfs,
                 keeper=name,
                 prepared=prepared,
+                stack=stack,
                 keep_layer=keep_layer,
                 reuse=reuse,
             ),

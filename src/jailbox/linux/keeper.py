@@ -12,14 +12,14 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from jailbox._native import ffi, lib
 from jailbox.errors import EngineError, LaunchError
 from jailbox.linux.facts import HostFacts
-from jailbox.linux.fd import channel_pair
+from jailbox.linux.fd import channel_pair, close_all, open_path
 from jailbox.linux.messages import Ready, Report, receive, refusal
 from jailbox.linux.plan import Group, Prepared
 from jailbox.linux.record import (
@@ -44,6 +44,9 @@ _ID_FIRST = 0x7000_0000
 _ID_RANGES = 4096
 
 _ROOTLESS, _SUBUID, _OUTLIVE = 1, 2, 4
+
+_PREPARED_MAX = 256
+"""Trees that a keeper can hold (``JB_PREPARED_MAX``)."""
 
 _DATAGRAM_MAX = 60_000
 """Bytes of a record that travel in a datagram; larger ones in a memfd."""
@@ -141,6 +144,11 @@ class Keeper:
             return False
         return not _is_over(self.pidfd)
 
+    @property
+    def prepared(self) -> int:
+        """How many shared trees it holds."""
+        return len(self._prepared)
+
     def number(self) -> int:
         """Take a number for a new jail."""
         with self._lock:
@@ -169,33 +177,41 @@ class Keeper:
         with contextlib.suppress(EngineError):
             self._request(KILL.pack(MESSAGE_KILL, release, number), ())
 
-    def prepare(self, key: str, make: Callable[[], Prepared]) -> int:
+    def prepare(self, prepared: Prepared) -> int | None:
         """
         Find the number of a shared tree, building it if it is new.
+
+        Returns:
+            The number; ``None`` if this keeper has as many trees as it can hold.
 
         Raises:
             LaunchError: If it cannot be built.
         """
-        found = self._prepared.get(key)
+        found = self._prepared.get(prepared.key)
         if found is not None:
             return found
         with self._lock:
             number = len(self._prepared)
-            prepared = make()
-            ours, theirs = channel_pair()
-            try:
-                self._request(encode_prepare(prepared, number), (theirs,))
-                os.close(theirs)
-                theirs = -1
-                answer = _wait(ours)
-            finally:
-                os.close(ours)
-                if theirs >= 0:
-                    os.close(theirs)
-            if isinstance(answer, Report):
-                raise refusal(answer)
-            self._prepared[key] = number
+            if number == _PREPARED_MAX:
+                return None
+            self._build(prepared, number)
+            self._prepared[prepared.key] = number
             return number
+
+    def _build(self, prepared: Prepared, number: int) -> None:
+        ours, theirs = channel_pair()
+        opened = [theirs]
+        try:
+            opened += map(open_path, prepared.sources)
+            self._request(encode_prepare(prepared, number), opened)
+            close_all(opened)
+            opened = []
+            answer = _wait(ours)
+        finally:
+            os.close(ours)
+            close_all(opened)
+        if isinstance(answer, Report):
+            raise refusal(answer)
 
     def close(self) -> None:
         """End the keeper and every jail of it, and wait until all is gone."""

@@ -20,6 +20,7 @@ __all__ = [
     "Enter",
     "File",
     "Fs",
+    "Graft",
     "Group",
     "LaunchPlan",
     "Link",
@@ -99,7 +100,9 @@ class Overlay:
     An overlay of *lowers* (slots, the uppermost first) in *slot*.
 
     What is written goes to the directories *name* of the slot *layer*; ``-1`` makes
-    it read-only.
+    it read-only. With *stack* there is one slot in *lowers*, and the layers are the
+    mounts ``0``, ``1``, ... of the tree there, so many. *below* is a slot for the same
+    without the writable layer, to compare with; ``-1`` is none.
     """
 
     slot: int
@@ -111,15 +114,32 @@ class Overlay:
     reuse: bool = False
     mode: int = 0o755
     attr: int = ATTR_NOSUID | ATTR_NODEV
+    stack: int = 0
+    below: int = -1
 
     def describe(self) -> str:
         """Tell the operation in one line."""
         more = " userxattr" * self.userxattr + " volatile" * self.volatile
         lowers = ",".join(map(str, self.lowers))
+        lowers += f"/0..{self.stack - 1}" if self.stack else ""
+        more += f" below {self.below}" if self.below >= 0 else ""
         return (
             f"{self.slot} = overlay {self.name!r} of {lowers} on {self.layer}"
             f"{more} {_attrs(self.attr)}"
         )
+
+
+@attrs.frozen
+class Graft:
+    """The tree in slot *source* is mounted at *path* of the tree in *slot*."""
+
+    slot: int
+    path: str
+    source: int
+
+    def describe(self) -> str:
+        """Tell the operation in one line."""
+        return f"graft {self.source} at {self.path} of {self.slot}"
 
 
 @attrs.frozen
@@ -290,7 +310,7 @@ class Sysctl:
 
 
 Op: TypeAlias = (
-    Fs | Tree | Overlay | Take | Namespaces | Enter | Root | Attach | Dir | Link
+    Fs | Tree | Overlay | Graft | Take | Namespaces | Enter | Root | Attach | Dir | Link
     | Node | File | Open | Mask | ReadOnly | Sysctl
 )  # fmt: skip
 
@@ -422,6 +442,12 @@ class Program:
         )
 
 
+def _sources_of(ops: tuple[Op, ...]) -> tuple[str, ...]:
+    return tuple(
+        op.source for op in ops if isinstance(op, Tree) and isinstance(op.source, str)
+    )
+
+
 @attrs.frozen(kw_only=True)
 class Prepared:
     """
@@ -432,6 +458,11 @@ class Prepared:
 
     key: str
     ops: tuple[Op, ...] = attrs.field(eq=False)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The host's paths that are opened before it is built, in order."""
+        return _sources_of(self.ops)
 
 
 @attrs.frozen(kw_only=True, cache_hash=True)
@@ -505,11 +536,7 @@ class LaunchPlan:
 
     @sources.default
     def _sources(self) -> tuple[str, ...]:
-        return tuple(
-            op.source
-            for op in self.ops
-            if isinstance(op, Tree) and isinstance(op.source, str)
-        )
+        return _sources_of(self.ops)
 
     def describe(self) -> str:
         """Tell the whole plan in lines."""

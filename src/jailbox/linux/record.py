@@ -17,6 +17,7 @@ from jailbox.linux.plan import (
     Enter,
     File,
     Fs,
+    Graft,
     Group,
     LaunchPlan,
     Link,
@@ -92,7 +93,7 @@ _INTO, _TASKS, _SHARED = 1, 2, 4
 _TTY, _AGENT, _NO_NEW_PRIVS, _KEEP_GROUPS, _MAKE_CWD, _LOG = 1, 2, 4, 8, 16, 32
 _QUIET = 64
 _RECURSIVE, _IDMAP, _MAKE_DIR, _MAKE_FILE, _STRICT, _OPTIONAL = 1, 2, 4, 8, 16, 32
-_USERXATTR, _VOLATILE, _REUSE, _PREPARED = 64, 128, 512, 1024
+_USERXATTR, _VOLATILE, _REUSE, _PREPARED, _STACK = 64, 128, 512, 1024, 2048
 
 _MAKE = {
     "": 0, "dir": _MAKE_DIR, "file": _MAKE_FILE, "source": _MAKE_DIR | _MAKE_FILE,
@@ -101,7 +102,7 @@ _MAKE = {
 _KINDS: dict[type, int] = {
     Fs: 1, Tree: 2, Overlay: 3, Enter: 4, Root: 5, Attach: 6, Dir: 7, Link: 8,
     Node: 9, File: 10, Mask: 11, ReadOnly: 12, Sysctl: 13, Namespaces: 14, Open: 15,
-    Take: 16,
+    Take: 16, Graft: 17,
 }  # fmt: skip
 
 Span = tuple[int, int]
@@ -268,11 +269,18 @@ def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes
             else:
                 source = fds.sources + sources[id(op)]
         case Overlay(
-            slot, lowers, source, name, userxattr, volatile, reuse, mode, attr
-        ):
+            slot, lowers, source, name, userxattr, volatile, reuse, mode, attr,
+            stack, below,
+        ):  # fmt: skip
             flags = _USERXATTR * userxattr | _VOLATILE * volatile | _REUSE * reuse
+            number = below + 1
+            if stack:
+                flags |= _STACK
+                lowers = (*lowers, stack)
             path = heap.text(name)
             data = heap.data(struct.pack(f"<{len(lowers)}I", *lowers))
+        case Graft(slot, target, source):
+            path = heap.text(target)
         case Take(slot):
             source = _index(fds.layer)
         case Namespaces() | Enter():
@@ -417,9 +425,9 @@ def encode_exec(program: Program, fds: Descriptors) -> bytes:
 
 
 def encode_prepare(prepared: Prepared, number: int) -> bytes:
-    """Encode a request to build the shared tree *number*."""
+    """Encode a request to build the shared tree *number*; sources go with it."""
     heap = _Heap(PREPARE.size)
-    ops = _ops(heap, prepared.ops, Descriptors())
+    ops = _ops(heap, prepared.ops, Descriptors(sources=1))
     rest = heap.bytes()
     fixed = PREPARE.pack(MESSAGE_PREPARE, PREPARE.size + len(rest), number, 0, *ops)
     return fixed + rest

@@ -154,6 +154,24 @@ class Confinement:
     degraded: tuple[str, ...] = ()
 
 
+@attrs.frozen
+class _Lowers:
+    """
+    How the layers of the root are come by.
+
+    Attributes:
+        prepared: Number of a layer that the keeper has built.
+
+        stack: Number of a tree with all of the layers.
+
+        compare: They are looked at later without the writable layer.
+    """
+
+    prepared: int | None
+    stack: int | None
+    compare: bool
+
+
 class _Slots:
     """Hands out slots, and collects operations."""
 
@@ -176,6 +194,7 @@ def compile_container(
     *,
     keeper: str,
     prepared: int | None,
+    stack: int | None = None,
     keep_layer: bool = False,
     reuse: bool = False,
 ) -> Compiled:
@@ -192,6 +211,9 @@ def compile_container(
         keeper: Name of the keeper, below which control groups are made.
 
         prepared: Number of the prepared layer of *rootfs*.
+
+        stack: Number of the prepared layers of *rootfs*; ``None`` takes them one by
+            one.
 
         keep_layer: The writable layer outlasts the jail.
 
@@ -210,7 +232,8 @@ def compile_container(
         spec.limits, facts.cgroups, PLACEHOLDER, keeper=keeper, freezable=keep_layer
     ).without(frozenset(keeper_dirs(facts.cgroups, keeper)))
     slots = _Slots()
-    layer = _root_ops(slots, spec, facts, rootfs, prepared, reuse=reuse)
+    lowers = _Lowers(prepared, stack, compare=keep_layer)
+    layer = _root_ops(slots, spec, facts, rootfs, lowers, reuse=reuse)
     groups, collect = _groups(cgroups)
     clock_group, clock_file = _clock(cgroups)
     stat = cgroups.clock is not None and cgroups.clock.unit == "stat"
@@ -384,7 +407,7 @@ def _root_ops(
     spec: ContainerSpec,
     facts: HostFacts,
     rootfs: Rootfs,
-    prepared: int | None,
+    lowers: _Lowers,
     *,
     reuse: bool,
 ) -> int:
@@ -408,15 +431,10 @@ def _root_ops(
         size, inodes = spec.limits.disk, spec.limits.inodes
         slots.add(Fs(layer, "tmpfs", _tmpfs_options(size, inodes, 0o700), 0))
     attr = ATTR_NOSUID | ATTR_NODEV
-    lowers = []
-    for path in rootfs.layers:
-        lowers.append(slots.new())
-        slots.add(Tree(lowers[-1], path, attr, recursive=deep, idmap=idmap))
-    if prepared is not None:
-        lowers.append(slots.new())
-        slots.add(Tree(lowers[-1], prepared, attr, recursive=False, idmap=idmap))
-    root = slots.new()
-    slots.add(Overlay(root, tuple(lowers), layer, "0", reuse=reuse))
+    root = _root_overlay(slots, rootfs, lowers, layer, deep=deep, idmap=idmap)
+    root = attrs.evolve(root, reuse=reuse)
+    if not root.stack:
+        slots.add(root)
     attached: list[tuple[int, str]] = []
     for number, overlay in enumerate(rootfs.overlays, 1):
         lower, merged = slots.new(), slots.new()
@@ -447,10 +465,13 @@ def _root_ops(
         Fs(mqueue, "mqueue", (), _SAFE),
     )
     slots.add(Enter())
+    if root.stack:
+        # A stack has to stand in the jail's own namespace for that.
+        slots.add(root)
     nothing = slots.new()
     if masks:
         slots.add(Open(nothing, "/"))
-    slots.add(Root(root))
+    slots.add(Root(root.slot))
     for slot, target in attached:
         slots.add(Attach(slot, target, make="source"))
     slots.add(
@@ -465,6 +486,35 @@ def _root_ops(
         slots.add(ReadOnly("/"))
         slots.add(*(ReadOnly(shown.target) for shown in rootfs.overlays))
     return layer
+
+
+def _root_overlay(
+    slots: _Slots,
+    rootfs: Rootfs,
+    lowers: _Lowers,
+    layer: int,
+    *,
+    deep: bool,
+    idmap: bool,
+) -> Overlay:
+    """Take the layers of the root; the overlay of them is made by the caller."""
+    attr = ATTR_NOSUID | ATTR_NODEV
+    count = 0
+    sources: list[str | int] = list(rootfs.layers)
+    if lowers.stack is not None:
+        sources, count, deep = [lowers.stack], len(rootfs.layers), True
+    if lowers.prepared is not None:
+        sources.append(lowers.prepared)
+    taken = []
+    for source in sources:
+        taken.append(slots.new())
+        shared = isinstance(source, int) and not count
+        slots.add(
+            Tree(taken[-1], source, attr, recursive=deep and not shared, idmap=idmap)
+        )
+    several = (count or len(taken)) > 1
+    below = slots.new() if lowers.compare and several else -1
+    return Overlay(slots.new(), tuple(taken), layer, "0", stack=count, below=below)
 
 
 def _masks(
