@@ -143,10 +143,15 @@ class Descriptor:
         return self._digest
 
     @classmethod
-    def of(cls, data: bytes, media_type: str, **more: Any) -> Self:  # noqa: ANN401
+    def of(
+        cls,
+        content: bytes,
+        media_type: str,
+        **more: Any,  # noqa: ANN401  (of the class)
+    ) -> Self:
         """Point to these bytes. *more* are further attributes."""
         return cls(
-            media_type=media_type, digest=Digest.of(data), size=len(data), **more
+            media_type=media_type, digest=Digest.of(content), size=len(content), **more
         )
 
     @classmethod

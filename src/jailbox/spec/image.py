@@ -13,7 +13,7 @@ import attrs
 from jailbox.spec.command import User, user_of
 from jailbox.spec.mapping import FrozenMap
 from jailbox.spec.signals import signal_name, signal_number
-from jailbox.spec.strict import Node, frozen_extra, frozen_texts, without_none
+from jailbox.spec.strict import Node, frozen_extra, frozen_texts, joined
 from jailbox.spec.texts import AnyPath, absolute_path
 
 __all__ = ["DEFAULT_PATH", "Directory", "Healthcheck", "Host", "ImageConfig", "Source"]
@@ -99,7 +99,7 @@ class Healthcheck:
         def duration(seconds: float | None) -> int | None:
             return None if seconds is None else round(seconds * NANOSECONDS)
 
-        return without_none(
+        return joined(
             {
                 "Test": list(self.test) or None,
                 "Interval": duration(self.interval),
@@ -107,8 +107,8 @@ class Healthcheck:
                 "StartPeriod": duration(self.start_period),
                 "StartInterval": duration(self.start_interval),
                 "Retries": self.retries,
-                **self.extra,
-            }
+            },
+            self.extra,
         )
 
 
@@ -205,7 +205,7 @@ class ImageConfig:
         """Write the section ``config``; what is not set is left out."""
         stop = None if self.stop_signal is None else signal_name(self.stop_signal)
         health = self.healthcheck
-        return without_none(
+        return joined(
             {
                 _USER: None if self.user is None else str(self.user),
                 _PORTS: {port: {} for port in self.exposed_ports} or None,
@@ -219,8 +219,8 @@ class ImageConfig:
                 _HEALTH: None if health is None else health.to_document(),
                 _SHELL: list(self.shell) or None,
                 _ON_BUILD: list(self.on_build) or None,
-                **self.extra,
-            }
+            },
+            self.extra,
         )
 
 

@@ -333,8 +333,10 @@ def _bad_tag(_: str, full: str) -> str | None:
 
 def _bad_name(text: str, full: str) -> str | None:
     name = _split_tag(full)[0]
-    if not name or name.endswith("/"):
-        return "has no name" if not name.strip("/") else "ends with a slash"
+    if not text.partition("@")[0].partition(":")[0].strip("/"):
+        return "has no name"
+    if name.endswith("/"):
+        return "ends with a slash"
     domain, slash, path = name.partition("/")
     # Without normalization the first part need not be a domain.
     if slash and full != text and not _DOMAIN.fullmatch(domain):

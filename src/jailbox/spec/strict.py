@@ -28,7 +28,6 @@ __all__ = [
     "joined",
     "load_json",
     "text_or_none",
-    "without_none",
 ]
 
 DOCUMENT_MAX = 4 << 20
@@ -37,6 +36,7 @@ DOCUMENT_MAX = 4 << 20
 DEPTH_MAX = 64
 """How deep objects and lists may be nested in a document."""
 
+_NODES_MAX = 100_000
 _DIGITS_MAX = 40
 _INT64_MAX = 2**63 - 1
 
@@ -99,10 +99,13 @@ def load_json(data: bytes, kind: str, *, limit: int = DOCUMENT_MAX) -> dict[str,
 
     Raises:
         Malformed: If it is too large, is no UTF-8, is no JSON, is no object, or is one
-            that readers could understand differently. Within a second, always.
+            that readers could understand differently.
     """
     if len(data) > limit:
         raise Malformed(kind, f"is larger than {limit} bytes")
+    if data.count(b"{") + data.count(b"[") > _NODES_MAX:
+        # Each costs a thousand times its byte, in memory and in time.
+        raise Malformed(kind, f"has more than {_NODES_MAX} objects and lists")
     if data.startswith(b"\xef\xbb\xbf"):
         raise Malformed(kind, "begins with a byte order mark")
     try:
@@ -178,14 +181,11 @@ def frozen_extra(value: Mapping[str, Any]) -> FrozenMap[str, Any]:
     return frozen
 
 
-def without_none(document: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is not set."""
-    return {key: value for key, value in document.items() if value is not None}
-
-
 def joined(known: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what is known, then what is kept; one level down, both of one key."""
-    document = without_none(known)
+    """
+    Write what is known and set, then what is kept; one level down, both of one key.
+    """
+    document = {key: value for key, value in known.items() if value is not None}
     for key, value in extra.items():
         below = document.get(key)
         document[key] = {**below, **value} if isinstance(below, dict) else value
