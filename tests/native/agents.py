@@ -18,6 +18,17 @@ NATIVE = HERE.parent.parent / "src/jailbox/_native"
 # What both sides are made of (build.py, TREE_SOURCES).
 SHARED = ["tree.c", "tree_wire.c", "tree_source.c", "tree_sink.c", "tree_layer.c"]
 
+# What packing is made of (build.py, PACK_SOURCES), and what of the rest it needs.
+PACKING = [
+    "pack.c",
+    "pack_tar.c",
+    "pack_file.c",
+    "pack_memory.c",
+    "tree_layer.c",
+    "tree_wire.c",
+    "tree_source.c",
+]
+
 WARNINGS = [
     "-Wall",
     "-Wextra",

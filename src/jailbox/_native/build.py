@@ -26,6 +26,9 @@ CDEF_HEADERS = ["jailbox.h", "tree.h"]
 # Files between host and jail: the same protocol on both sides (tree_internal.h).
 TREE_SOURCES = ["tree.c", "tree_wire.c", "tree_source.c", "tree_sink.c", "tree_layer.c"]
 
+# A tree becomes an archive, in a worker (pack.h); compares as the tree's side does.
+PACK_SOURCES = ["pack.c", "pack_tar.c", "pack_file.c", "pack_memory.c"]
+
 # The host's side: loaded into the Python process.
 EXTENSION_SOURCES = ["channel.c", "spawn.c", *TREE_SOURCES, "tree_job.c"]
 
@@ -46,6 +49,7 @@ HELPER_SOURCES = [
     "fds.c",
     "channel.c",
     *TREE_SOURCES,
+    *PACK_SOURCES,
     "freestanding.c",
 ]
 

@@ -88,7 +88,9 @@ enum jb_tree_op {
   JB_TREE_OP_XATTR = 15,
   JB_TREE_OP_BOUND = 16,
   JB_TREE_OP_PROTOCOL = 17,
-  JB_TREE_OP_SOCKET = 18
+  JB_TREE_OP_SOCKET = 18,
+  JB_TREE_OP_CHANGED = 19, /* while it was read */
+  JB_TREE_OP_MARK = 20     /* a name or a mark that a layer cannot hold */
 };
 
 enum jb_tree_bound {

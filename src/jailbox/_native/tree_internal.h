@@ -3,7 +3,7 @@
  *   tree_wire.c    frames in and out of a socket
  *   tree_source.c  files -> frames            (agent GET, host send)
  *   tree_sink.c    frames -> files; removing  (agent PUT, host receive)
- *   tree_layer.c   the writable layer -> changes
+ *   tree_layer.c   the writable layer -> changes; comparing, also for pack.c
  *   tree.c         the agent: requests
  *   tree_job.c     the host side: jobs; only in the extension
  *
@@ -306,6 +306,26 @@ struct tree_layer {
   struct tree_path path;
   uint32_t depth;
 };
+
+/* Does the upper say that there is nothing called *name*? */
+bool tree_layer_whiteout(const struct tree_layer *layer,
+                         const struct tree_layer_dir *dir, const char *name,
+                         const struct statx *stat);
+/* The mark of an open directory that says "opaque", or "renamed". */
+long tree_layer_mark(const struct tree_layer *layer, int fd, bool opaque,
+                     char *value, size_t size);
+/* Look at *name*: 1, 0 when it is not there, -1.  A link's target goes to the
+ * half of the scratch memory called *half*. */
+int tree_layer_look(struct tree_layer *layer, int dir, const char *name,
+                    uint32_t base, struct statx *stat, size_t half,
+                    size_t link_sizes[2]);
+/* What differs between two things of one type; -1 on failure. */
+int tree_layer_compare(struct tree_layer *layer,
+                       const struct tree_layer_dir *dir, const char *name,
+                       const struct statx *now, const struct statx *old,
+                       size_t link_sizes[2]);
+/* An id of the file system as the jail sees it. */
+uint32_t tree_layer_id(uint32_t id, uint32_t base);
 
 int tree_layer_begin(struct tree_layer *layer);
 int tree_layer_step(struct tree_layer *layer);

@@ -32,8 +32,8 @@ static int fail(struct tree_layer *layer, int op, long error)
 
 /* ---- marks ---- */
 
-static long read_mark(const struct tree_layer *layer, int fd, bool opaque,
-                      char *value, size_t size)
+long tree_layer_mark(const struct tree_layer *layer, int fd, bool opaque,
+                     char *value, size_t size)
 {
   bool user = (layer->roots->flags & JB_TREE_USERXATTR) != 0;
   const char *name =
@@ -42,10 +42,9 @@ static long read_mark(const struct tree_layer *layer, int fd, bool opaque,
   return sys_fgetxattr(fd, name, value, size);
 }
 
-/* Does the upper say that there is nothing called *name*? */
-static bool is_whiteout(const struct tree_layer *layer,
-                        const struct tree_layer_dir *dir, const char *name,
-                        const struct statx *stat)
+bool tree_layer_whiteout(const struct tree_layer *layer,
+                         const struct tree_layer_dir *dir, const char *name,
+                         const struct statx *stat)
 {
   if ((stat->stx_mode & S_IFMT) == S_IFCHR)
     return stat->stx_rdev_major == 0 && stat->stx_rdev_minor == 0;
@@ -64,7 +63,7 @@ static bool is_whiteout(const struct tree_layer *layer,
 
 /* ---- comparing ---- */
 
-static uint32_t id_of(uint32_t id, uint32_t base)
+uint32_t tree_layer_id(uint32_t id, uint32_t base)
 {
   /* What is outside of the jail's range is nobody's in it. */
   return id >= base ? id - base : 65534;
@@ -72,8 +71,8 @@ static uint32_t id_of(uint32_t id, uint32_t base)
 
 static void as_inside(struct statx *stat, uint32_t base)
 {
-  stat->stx_uid = id_of(stat->stx_uid, base);
-  stat->stx_gid = id_of(stat->stx_gid, base);
+  stat->stx_uid = tree_layer_id(stat->stx_uid, base);
+  stat->stx_gid = tree_layer_id(stat->stx_gid, base);
 }
 
 /* Read exactly *size* bytes, or what there is. */
@@ -148,10 +147,12 @@ static int misses_xattr(struct tree_layer *layer, int one, int other)
   return 0;
 }
 
-/* What differs between two files; -1 when they could not be read. */
-static int compare_files(struct tree_layer *layer,
-                         const struct tree_layer_dir *dir, const char *name,
-                         bool same_size)
+/* What differs inside of two files or directories; -1 when they could not be
+ * read. */
+static int compare_opened(struct tree_layer *layer,
+                          const struct tree_layer_dir *dir, const char *name,
+                          const struct statx *now_stat,
+                          const struct statx *old_stat)
 {
   int what = 0;
   int now = (int)sys_openat(dir->upper, name, OPEN_FLAGS, 0);
@@ -162,7 +163,11 @@ static int compare_files(struct tree_layer *layer,
     tree_shut(&now);
     return fail(layer, JB_TREE_OP_OPEN, old);
   }
-  int differs = same_size ? content_differs(layer, now, old) : 1;
+  int differs = now_stat->stx_size != old_stat->stx_size;
+  if ((now_stat->stx_mode & S_IFMT) == S_IFDIR)
+    differs = 0;
+  else if (!differs)
+    differs = content_differs(layer, now, old);
   if (differs > 0)
     what |= (int)JB_TREE_CONTENT;
   if (capability_differs(now, old) || misses_xattr(layer, now, old) ||
@@ -173,10 +178,10 @@ static int compare_files(struct tree_layer *layer,
   return differs < 0 ? -1 : what;
 }
 
-/* What differs between two things of one type; -1 on failure. */
-static int compare(struct tree_layer *layer, const struct tree_layer_dir *dir,
-                   const char *name, const struct statx *now,
-                   const struct statx *old, size_t link_sizes[2])
+int tree_layer_compare(struct tree_layer *layer,
+                       const struct tree_layer_dir *dir, const char *name,
+                       const struct statx *now, const struct statx *old,
+                       size_t link_sizes[2])
 {
   unsigned what = 0;
   unsigned type = now->stx_mode & S_IFMT;
@@ -184,14 +189,11 @@ static int compare(struct tree_layer *layer, const struct tree_layer_dir *dir,
     what |= JB_TREE_MODE_BITS;
   if (now->stx_uid != old->stx_uid || now->stx_gid != old->stx_gid)
     what |= JB_TREE_OWNERSHIP;
-  if (type == S_IFDIR)
-    return (int)what;
-  if (now->stx_mtime.tv_sec != old->stx_mtime.tv_sec ||
-      now->stx_mtime.tv_nsec != old->stx_mtime.tv_nsec)
+  if (type != S_IFDIR && (now->stx_mtime.tv_sec != old->stx_mtime.tv_sec ||
+                          now->stx_mtime.tv_nsec != old->stx_mtime.tv_nsec))
     what |= JB_TREE_MTIME;
-  if (type == S_IFREG) {
-    int inside =
-      compare_files(layer, dir, name, now->stx_size == old->stx_size);
+  if (type == S_IFREG || type == S_IFDIR) {
+    int inside = compare_opened(layer, dir, name, now, old);
     return inside < 0 ? -1 : (int)what | inside;
   }
   if (type == S_IFLNK) {
@@ -241,11 +243,9 @@ static int emit(struct tree_layer *layer, enum jb_tree_kind kind, int what,
   return 0;
 }
 
-/* Look at *name*: 1, 0 when it is not there, -1.  A link's target goes to the
- * half of the scratch memory called *half*. */
-static int look(struct tree_layer *layer, int dir, const char *name,
-                uint32_t base, struct statx *stat, size_t half,
-                size_t link_sizes[2])
+int tree_layer_look(struct tree_layer *layer, int dir, const char *name,
+                    uint32_t base, struct statx *stat, size_t half,
+                    size_t link_sizes[2])
 {
   link_sizes[half] = 0;
   if (dir < 0)
@@ -293,7 +293,7 @@ static int enter(struct tree_layer *layer, int upper, int lower, bool all_new,
     .second = upper < 0,
     .path_size = layer->path.size};
   char mark = '\0';
-  if (upper >= 0 && read_mark(layer, upper, true, &mark, 1) == 1) {
+  if (upper >= 0 && tree_layer_mark(layer, upper, true, &mark, 1) == 1) {
     dir->opaque |= mark == 'y';
     dir->marks = mark == 'x';
   }
@@ -307,7 +307,7 @@ static long open_redirect(struct tree_layer *layer,
                           const struct tree_layer_dir *dir, int upper)
 {
   char target[JB_TREE_PATH_MAX + 1];
-  long size = read_mark(layer, upper, false, target, JB_TREE_PATH_MAX);
+  long size = tree_layer_mark(layer, upper, false, target, JB_TREE_PATH_MAX);
   if (size <= 0)
     return -JB_ENODATA;
   target[size] = '\0';
@@ -336,7 +336,8 @@ static int enter_child(struct tree_layer *layer,
     return enter(layer, upper, (int)lower, true, false);
   bool all_new = added || dir->all_new;
   char mark = '\0';
-  bool hides = read_mark(layer, upper, true, &mark, 1) == 1 && mark == 'y';
+  bool hides =
+    tree_layer_mark(layer, upper, true, &mark, 1) == 1 && mark == 'y';
   lower = -1;
   /* What stands below an added directory shows through, unless it was new in
    * every respect. */
@@ -352,15 +353,15 @@ static int upper_child(struct tree_layer *layer,
 {
   struct statx now, old;
   size_t links[2];
-  int found =
-    look(layer, dir->upper, name, layer->roots->upper_base, &now, 0, links);
+  int found = tree_layer_look(layer, dir->upper, name, layer->roots->upper_base,
+                              &now, 0, links);
   if (found <= 0)
     return found;
-  int before =
-    look(layer, dir->lower, name, layer->roots->lower_base, &old, 1, links);
+  int before = tree_layer_look(layer, dir->lower, name,
+                               layer->roots->lower_base, &old, 1, links);
   if (before < 0)
     return -1;
-  if (is_whiteout(layer, dir, name, &now)) {
+  if (tree_layer_whiteout(layer, dir, name, &now)) {
     /* In an opaque or a new directory the second pass says so. */
     if (before == 0 || dir->opaque || dir->all_new)
       return 0;
@@ -392,7 +393,7 @@ static int upper_child(struct tree_layer *layer,
       return -1;
     return directory ? enter_child(layer, dir, name, true) : 0;
   }
-  int what = compare(layer, dir, name, &now, &old, links);
+  int what = tree_layer_compare(layer, dir, name, &now, &old, links);
   if (what < 0)
     return -1;
   /* compare() may have used the memory where links were; files have none. */
@@ -406,15 +407,15 @@ static int lower_child(struct tree_layer *layer,
 {
   struct statx now, old;
   size_t links[2];
-  int shown =
-    look(layer, dir->upper, name, layer->roots->upper_base, &now, 0, links);
+  int shown = tree_layer_look(layer, dir->upper, name, layer->roots->upper_base,
+                              &now, 0, links);
   if (shown < 0)
     return -1;
-  bool removed = shown && is_whiteout(layer, dir, name, &now);
+  bool removed = shown && tree_layer_whiteout(layer, dir, name, &now);
   if (shown && !removed)
     return 0; /* met in the first pass */
-  int before =
-    look(layer, dir->lower, name, layer->roots->lower_base, &old, 1, links);
+  int before = tree_layer_look(layer, dir->lower, name,
+                               layer->roots->lower_base, &old, 1, links);
   if (before <= 0)
     return before;
   if (!dir->all_new) {
