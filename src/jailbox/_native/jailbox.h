@@ -12,6 +12,9 @@
  *   visitor -- socket in a file --> keeper     the same, of a detached jail:
  *                                              passed on to init and back
  *   host <---- channel of an exec > monitor    STARTED, EXITED, SIGNAL
+ *   host ----- keeper socket -----> keeper     WORK, done by a child of it
+ *   host <---- channel of a work -- worker     REPORT or WORKED
+ *   host <---- the same channel --- keeper     GONE, then end of file
  *
  * All of them are SOCK_SEQPACKET pairs: a datagram is a message, it arrives
  * whole, and the end of file says that nobody is left at the other side.
@@ -49,11 +52,13 @@ enum jb_message {
   JB_MESSAGE_SIGNAL = 5,
   JB_MESSAGE_LARGE = 6,
   JB_MESSAGE_PREPARE = 7,
+  JB_MESSAGE_WORK = 8,
   JB_MESSAGE_REPORT = 16,
   JB_MESSAGE_READY = 17,
   JB_MESSAGE_STARTED = 18,
   JB_MESSAGE_EXITED = 19,
-  JB_MESSAGE_GONE = 20
+  JB_MESSAGE_GONE = 20,
+  JB_MESSAGE_WORKED = 21
 };
 
 /* Where something was refused.  Python turns (step, errno) into words. */
@@ -95,7 +100,8 @@ enum jb_step {
   JB_STEP_NO_NEW_PRIVS = 34,
   JB_STEP_LANDLOCK = 35,
   JB_STEP_SECCOMP = 36,
-  JB_STEP_EXEC = 37
+  JB_STEP_EXEC = 37,
+  JB_STEP_WORK = 38
 };
 
 /* Why a program ended, as far as its supervisor brought it about. */
@@ -341,6 +347,47 @@ struct jb_kill {
   uint64_t id;
 };
 
+/* Work on files of the host that no jail has to do with: worker.h says how.
+ * The tree becomes the root of the worker; what it does there is the kind. */
+enum jb_work_kind {
+  JB_WORK_UNPACK = 1,      /* a tar stream becomes the tree */
+  JB_WORK_REMOVE = 2,      /* *name* in the tree, with everything below */
+  JB_WORK_MEASURE = 3,     /* how much room the tree takes */
+  JB_WORK_PACK = 4,        /* the tree becomes a tar stream */
+  JB_WORK_FINGERPRINT = 5, /* what the tree consists of */
+  JB_WORK_KINDS = 6
+};
+
+#define JB_WORK_MERGE 1u    /* the root is an overlay of *lowers* and tree */
+#define JB_WORK_READONLY 2u /* the tree is only read */
+#define JB_WORK_ONE_ID 4u   /* there is no owner but one: others are noted */
+#define JB_WORK_DEVICES 8u  /* UNPACK: device nodes are made, not skipped */
+#define JB_WORK_BOTTOM 16u  /* UNPACK: nothing lies below the tree */
+#define JB_WORK_UNENDED 32u /* UNPACK: the end marks may be missing */
+
+struct jb_work {
+  uint32_t message;
+  uint32_t size;
+  uint32_t kind; /* enum jb_work_kind */
+  uint32_t flags;
+  uint32_t fds; /* descriptors beside the record */
+  int32_t channel;
+  int32_t tree;
+  int32_t stream; /* what is read or written, or -1 */
+  int32_t notes;  /* file for struct jb_note, or -1 */
+  int32_t space;  /* MERGE: empty directory on the file system of tree */
+  int32_t lowers; /* first of them, uppermost first, or -1 */
+  uint32_t lower_count;
+  uint64_t max_bytes;   /* 0: no bound */
+  uint64_t max_entries; /* likewise */
+  uint32_t max_depth;   /* likewise */
+  uint32_t fail_step;   /* test builds: this step is refused ... */
+  uint32_t fail_errno;  /* ... with this errno */
+  uint32_t reserved;
+  struct jb_span name;
+  struct jb_span options; /* of the kind, for the kind */
+};
+
 /* ---- host to init and to monitors ---- */
 
 struct jb_exec {
@@ -401,6 +448,69 @@ struct jb_gone {
   uint32_t collected;
   uint32_t lengths[16];
   char texts[16 * JB_COLLECT_SIZE]; /* what was read, one behind the other */
+};
+
+/* Why a worker gave up.  Python turns reasons into words. */
+enum jb_work_reason {
+  JB_WORK_DONE = 0,
+  JB_WORK_SYSTEM = 1,     /* the kernel refused: *error* */
+  JB_WORK_STREAM = 2,     /* reading or writing the stream failed: *error* */
+  JB_WORK_TRUNCATED = 3,  /* the archive ends in the middle of something */
+  JB_WORK_CHECKSUM = 4,   /* of a header */
+  JB_WORK_NUMBER = 5,     /* a field is no number, or out of range */
+  JB_WORK_NAME = 6,       /* a name that names nothing that can be made */
+  JB_WORK_PAX = 7,        /* an extended header is malformed */
+  JB_WORK_PAX_SIZE = 8,   /* ... or too large */
+  JB_WORK_SPARSE = 9,     /* a map of holes is malformed */
+  JB_WORK_TYPE = 10,      /* a kind of entry that nobody knows */
+  JB_WORK_LINK = 11,      /* a hard link to what is not there */
+  JB_WORK_ROOT = 12,      /* the root cannot be anything but a directory */
+  JB_WORK_WHITEOUT = 13,  /* a mark for nothing, "." or ".." */
+  JB_WORK_PARENT = 14,    /* a parent is no directory */
+  JB_WORK_MAX_BYTES = 15, /* bounds that were given */
+  JB_WORK_MAX_ENTRIES = 16,
+  JB_WORK_MAX_DEPTH = 17,
+  JB_WORK_MAX_NOTES = 18,
+  JB_WORK_MAX_LINKS = 19 /* hard links to what comes later, or may not */
+};
+
+#define JB_WORK_DETAIL_SIZE 4096
+
+#define JB_WORKED_NEEDS_LOWERS 1u /* UNPACK: an entry is about what is below */
+#define JB_WORKED_ENDED 2u        /* UNPACK: the archive said that it ends */
+
+struct jb_worked {
+  uint32_t message;
+  int32_t reason; /* enum jb_work_reason */
+  int32_t error;  /* errno, or 0 */
+  uint32_t flags;
+  uint64_t entry;   /* UNPACK: the entry in question, from 0 */
+  uint64_t entries; /* what was done, also when it failed */
+  uint64_t bytes;
+  uint64_t numbers[4];  /* of the kind */
+  uint32_t detail_size; /* a path, of any bytes, without a NUL */
+  uint32_t reserved;
+  char detail[JB_WORK_DETAIL_SIZE];
+};
+
+/* What was left out, or could not be said on the file system.  Path and text
+ * follow; the next note stands behind them. */
+enum jb_note_kind {
+  JB_NOTE_OWNER = 1,  /* the owner that the file should have, and its mode */
+  JB_NOTE_DEVICE = 2, /* a node that was not made */
+  JB_NOTE_XATTR = 3,  /* an attribute that was not set; the text is its name */
+  JB_NOTE_IGNORED = 4 /* an entry that means nothing here */
+};
+
+struct jb_note {
+  uint32_t kind; /* enum jb_note_kind */
+  uint32_t mode; /* with the type of the file */
+  uint32_t uid;
+  uint32_t gid;
+  uint32_t major;
+  uint32_t minor;
+  uint32_t path_size;
+  uint32_t text_size;
 };
 
 /* ---- functions of the extension ---- */

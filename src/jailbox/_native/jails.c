@@ -318,6 +318,8 @@ void jails_reap(struct keeper *keeper)
       continue;
     if (pid <= 0)
       return;
+    if (workers_reap(&keeper->workers, (int)pid, status, &usage))
+      continue;
     struct jail *jail = jail_of(keeper, (int)pid);
     if (jail == NULL)
       continue;

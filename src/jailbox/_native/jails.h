@@ -3,6 +3,7 @@
 #define JB_JAILS_H
 
 #include "keeper.h"
+#include "worker.h"
 
 #define JAIL_ENDED (-1)   /* its groups may linger */
 #define JAIL_RESTING (-2) /* it may be started again: its ids are kept */
@@ -37,6 +38,7 @@ struct keeper {
   size_t nets_count;
   struct record config;
   struct visitors visitors;
+  struct workers workers;
   int prepared[JB_PREPARED_MAX];
 };
 

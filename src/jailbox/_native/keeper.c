@@ -68,6 +68,25 @@ static void prepare_tree(struct keeper *keeper, const struct record *record,
   (void)channel_send(channel, &ready, sizeof(ready), NULL, 0);
 }
 
+static void start_worker(struct keeper *keeper, const struct message *message)
+{
+  const struct labor labor = {
+    .record = message->record,
+    .fds = message->fds,
+    .fd_count = message->count,
+    .template = keeper->template,
+    .keeper = keeper->self,
+    .rootless = keeper->ids.rootless,
+  };
+  workers_start(&keeper->workers, &labor);
+}
+
+static void kill_all(const struct keeper *keeper)
+{
+  jails_kill_all(keeper);
+  workers_kill(&keeper->workers);
+}
+
 /* One request.  Returns false at the end of file. */
 static bool take_request(struct keeper *keeper, char *buffer, size_t size)
 {
@@ -79,6 +98,8 @@ static bool take_request(struct keeper *keeper, char *buffer, size_t size)
     jail_start(keeper, &message.record, message.fds, message.count);
   else if (message.kind == JB_MESSAGE_PREPARE)
     prepare_tree(keeper, &message.record, message.fds, message.count);
+  else if (message.kind == JB_MESSAGE_WORK)
+    start_worker(keeper, &message);
   else if (message.kind == JB_MESSAGE_KILL)
     jail_kill(keeper, &message.record);
   message_release(&message);
@@ -174,9 +195,9 @@ static void serve(struct keeper *keeper, char *buffer, size_t size)
   for (;;) {
     bool lingering = jails_dispose(keeper);
     if ((keeper->ending || !connected) && jails_none_run(keeper) &&
-        !visitors_expected(&keeper->visitors))
+        workers_idle(&keeper->workers) && !visitors_expected(&keeper->visitors))
       leave(keeper);
-    struct jb_pollfd fds[3 + VISITORS_POLLS] = {
+    struct jb_pollfd fds[3 + VISITORS_POLLS + WORKERS_MAX] = {
       {.fd = keeper->signals, .events = JB_POLLIN},
       {.fd = connected ? KEEPER_SOCKET : -1, .events = JB_POLLIN},
       {.fd = keeper->outlive || keeper->ending ? -1 : KEEPER_HOST,
@@ -184,9 +205,12 @@ static void serve(struct keeper *keeper, char *buffer, size_t size)
     };
     size_t watched = visitors_watch(&keeper->visitors, fds + 3);
     struct __kernel_timespec soon = {.tv_nsec = LINGER_POLL_NS};
-    (void)sys_ppoll(fds, 3 + watched, lingering ? &soon : NULL);
+    struct jb_pollfd *working = fds + 3 + watched;
+    size_t workers = workers_watch(&keeper->workers, working);
+    (void)sys_ppoll(fds, 3 + watched + workers, lingering ? &soon : NULL);
+    workers_look(&keeper->workers, working, workers);
     if (visitors_serve(&keeper->visitors, fds + 3, watched, buffer, size))
-      jails_kill_all(keeper);
+      kill_all(keeper);
     if ((fds[0].revents & JB_POLLIN) != 0) {
       (void)sys_read(keeper->signals, info, sizeof(info));
       jails_reap(keeper);
@@ -197,7 +221,7 @@ static void serve(struct keeper *keeper, char *buffer, size_t size)
       connected = false;
     if (fds[2].revents != 0 || (!connected && !keeper->outlive)) {
       keeper->ending = true;
-      jails_kill_all(keeper);
+      kill_all(keeper);
     }
     /* Who outlives its host has one jail, and will not have another. */
     while (connected && !keeper->ending && !keeper->outlive && quiet(keeper) &&

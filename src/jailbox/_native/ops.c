@@ -9,6 +9,7 @@
  * CONTENTS  ids . new file systems . trees . overlay . enter . root . targets
  *           . small things in the root . masks . the table */
 #include "keeper.h"
+#include "worker.h"
 
 #define PROC_MAGIC 0x9fa0
 #define PATH_FLAGS (O_PATH | O_CLOEXEC)
@@ -137,8 +138,10 @@ static bool same_file(int left, int right)
 /* A mount can only be cloned from the namespace that it stands in.  An
  * ordinary user's keeper has its own copy of the host's: find the same file
  * there by name and prove that it is the same. */
-static long in_our_view(int source, char *path, size_t size)
+long view_of(bool rootless, int source, char *path, size_t size)
 {
+  if (!rootless)
+    return source;
   char link[40];
   struct text text = text_into(link, sizeof(link));
   text_add(&text, "/proc/self/fd/");
@@ -169,12 +172,10 @@ static int op_tree(struct room *room)
     return give_up(room, JB_STEP_RECORD, JB_EINVAL, "tree");
   int source =
     prepared ? room->launch->prepared[index] : room->launch->fds[index];
-  long from = source;
-  if (room->launch->rootless && !prepared) {
-    from = in_our_view(source, path, sizeof(path));
-    if (from < 0)
-      return give_up(room, JB_STEP_TREE, from, path);
-  }
+  long from =
+    view_of(room->launch->rootless && !prepared, source, path, sizeof(path));
+  if (from < 0)
+    return give_up(room, JB_STEP_TREE, from, path);
   long tree = sys_open_tree(
     (int)from, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | deep);
   if (from != source)

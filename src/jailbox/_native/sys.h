@@ -222,6 +222,7 @@ static inline long jb_clone_into(struct clone_args *args, size_t size,
 #define JB_ENFILE 23
 #define JB_EMFILE 24
 #define JB_ETXTBSY 26
+#define JB_EFBIG 27
 #define JB_ENOSPC 28
 #define JB_EROFS 30
 #define JB_EPIPE 32
@@ -521,6 +522,18 @@ static inline long sys_fgetxattr(int fd, const char *name, void *value,
                                  size_t size)
 {
   return JB_CALL4(__NR_fgetxattr, fd, name, value, size);
+}
+
+static inline long sys_fsetxattr(int fd, const char *name, const void *value,
+                                 size_t size)
+{
+  return JB_CALL5(__NR_fsetxattr, fd, name, value, size, 0);
+}
+
+static inline long sys_lsetxattr(const char *path, const char *name,
+                                 const void *value, size_t size)
+{
+  return JB_CALL5(__NR_lsetxattr, path, name, value, size, 0);
 }
 
 static inline long sys_fstatfs(int fd, struct jb_statfs *out)

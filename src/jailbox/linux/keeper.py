@@ -177,6 +177,15 @@ class Keeper:
         with contextlib.suppress(EngineError):
             self._request(KILL.pack(MESSAGE_KILL, release, number), ())
 
+    def work(self, record: bytes, fds: Sequence[int]) -> None:
+        """
+        Have a piece of work done. What comes of it is told on its channel, ``fds[0]``.
+
+        Raises:
+            EngineError: If the keeper is gone.
+        """
+        self._request(record, fds)
+
     def prepare(self, prepared: Prepared) -> int | None:
         """
         Find the number of a shared tree, building it if it is new.

@@ -21,9 +21,11 @@ from jailbox.linux.record import (
     MESSAGE_READY,
     MESSAGE_REPORT,
     MESSAGE_STARTED,
+    MESSAGE_WORKED,
     READY,
     REPORT,
     STARTED,
+    WORKED,
 )
 from jailbox.spec.explain import explain_cause
 from jailbox.spec.result import Cause
@@ -39,6 +41,7 @@ __all__ = [
     "Reason",
     "Report",
     "Started",
+    "Worked",
     "parse",
     "receive",
     "refusal",
@@ -49,7 +52,7 @@ STEPS = (
     "life", "cgroup_join", "fs", "tree", "overlay", "enter", "loopback", "root",
     "attach", "dir", "link", "node", "file", "mask", "readonly", "sysctl", "hostname",
     "keyring", "identity", "fork", "tty", "stdio", "rlimit", "priority", "chdir",
-    "capabilities", "no_new_privs", "landlock", "seccomp", "exec",
+    "capabilities", "no_new_privs", "landlock", "seccomp", "exec", "work",
 )  # fmt: skip
 """Names of ``enum jb_step``, by number."""
 
@@ -125,11 +128,44 @@ class Gone:
 
 
 @attrs.frozen
+class Worked:
+    """
+    A worker has done what it could.
+
+    Attributes:
+        reason: Number of ``enum jb_work_reason``; 0: all of it.
+
+        errno: What the kernel said, or 0.
+
+        flags: Of ``JB_WORKED_*``.
+
+        entry: The entry in question, from 0.
+
+        entries: How many were done.
+
+        bytes: How many were moved.
+
+        numbers: Four more, of the kind.
+
+        detail: What it was working on: a path.
+    """
+
+    reason: int
+    errno: int
+    flags: int
+    entry: int
+    entries: int
+    bytes: int
+    numbers: tuple[int, ...]
+    detail: bytes
+
+
+@attrs.frozen
 class End:
     """Nobody is left at the other side."""
 
 
-Message: TypeAlias = Report | Ready | Started | Exited | Gone | End
+Message: TypeAlias = Report | Ready | Started | Exited | Gone | Worked | End
 
 _SIZE = GONE.size + 16 * 512 + 64
 END = End()
@@ -156,6 +192,13 @@ def parse(data: bytes) -> Message:
             texts.append(data[at : at + length])
             at += length
         return Gone(status, user / 1e9, system / 1e9, rss, left, tuple(texts))
+    if kind == MESSAGE_WORKED:
+        _, reason, number, flags, entry, entries, moved, *rest = WORKED.unpack_from(
+            data
+        )
+        detail = data[WORKED.size : WORKED.size + rest[4]]
+        numbers = tuple(rest[:4])
+        return Worked(reason, number, flags, entry, entries, moved, numbers, detail)
     return END
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "GROUP",
     "KILL",
     "LARGE",
+    "NOTE",
     "OP",
     "PREPARE",
     "PROGRAM",
@@ -52,11 +53,15 @@ __all__ = [
     "SIGNAL",
     "START",
     "STARTED",
+    "WORK",
+    "WORKED",
     "Descriptors",
+    "Work",
     "encode_configure",
     "encode_exec",
     "encode_prepare",
     "encode_start",
+    "encode_work",
     "stamp_start",
 ]
 
@@ -79,11 +84,14 @@ READY = struct.Struct("<4I")
 STARTED = struct.Struct("<I i")
 EXITED = struct.Struct("<I i i I 4Q")
 GONE = struct.Struct("<I i 3Q i I 16I")
+WORK = struct.Struct("<5I 6i I 2Q 4I 4I")
+WORKED = struct.Struct("<I i i I 3Q 4Q II")
+NOTE = struct.Struct("<8I")
 
 MESSAGE_CONFIGURE, MESSAGE_START, MESSAGE_KILL, MESSAGE_EXEC = 1, 2, 3, 4
-MESSAGE_SIGNAL, MESSAGE_LARGE, MESSAGE_PREPARE = 5, 6, 7
+MESSAGE_SIGNAL, MESSAGE_LARGE, MESSAGE_PREPARE, MESSAGE_WORK = 5, 6, 7, 8
 MESSAGE_REPORT, MESSAGE_READY, MESSAGE_STARTED = 16, 17, 18
-MESSAGE_EXITED, MESSAGE_GONE = 19, 20
+MESSAGE_EXITED, MESSAGE_GONE, MESSAGE_WORKED = 19, 20, 21
 
 _ID, _NAME, _FDS = 8, 16, 84  # where stamp_start() writes
 _NAME_SIZE = 64
@@ -152,6 +160,56 @@ class Descriptors:
     listener: int | None = None
     hold: int | None = None
     home: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Work:
+    """
+    Work on files of the host, for a worker; zero is no bound.
+
+    Attributes:
+        kind: Number of ``enum jb_work_kind``.
+
+        tree: The directory that becomes its root.
+
+        flags: Of ``JB_WORK_*``.
+
+        stream: What it reads or writes.
+
+        notes: The file that it writes ``struct jb_note`` to.
+
+        space: An empty directory beside the tree, for an overlay.
+
+        lowers: What lies below the tree, uppermost first.
+
+        name: The entry that is meant.
+
+        options: A structure of the kind.
+
+        max_bytes: Bound of what it reads and writes.
+
+        max_entries: Bound of entries.
+
+        max_depth: Bound of directories in each other.
+    """
+
+    kind: int
+    tree: int
+    flags: int = 0
+    stream: int | None = None
+    notes: int | None = None
+    space: int | None = None
+    lowers: tuple[int, ...] = ()
+    name: bytes = b""
+    options: bytes = b""
+    max_bytes: int = 0
+    max_entries: int = 0
+    max_depth: int = 0
+
+    def descriptors(self) -> list[int]:
+        """What goes with the record, after the channel."""
+        ones = (self.tree, self.stream, self.notes, self.space)
+        return [one for one in ones if one is not None] + list(self.lowers)
 
 
 class _Heap:
@@ -430,6 +488,45 @@ def encode_prepare(prepared: Prepared, number: int) -> bytes:
     ops = _ops(heap, prepared.ops, Descriptors(sources=1))
     rest = heap.bytes()
     fixed = PREPARE.pack(MESSAGE_PREPARE, PREPARE.size + len(rest), number, 0, *ops)
+    return fixed + rest
+
+
+def encode_work(work: Work, fault: tuple[int, int] = (0, 0)) -> bytes:
+    """
+    Encode a WORK; its descriptors go in the order that `Work` lists them.
+
+    Args:
+        work: What is to be done.
+
+        fault: In test builds: (step, errno) that is to be refused.
+    """
+    heap = _Heap(WORK.size)
+    name = heap.data(work.name)
+    options = heap.data(work.options)
+    rest = heap.bytes()
+    at = 1
+    indices = []
+    for one in (work.tree, work.stream, work.notes, work.space):
+        indices.append(-1 if one is None else at)
+        at += one is not None
+    fixed = WORK.pack(
+        MESSAGE_WORK,
+        WORK.size + len(rest),
+        work.kind,
+        work.flags,
+        1 + len(work.descriptors()),
+        0,
+        *indices,
+        at if work.lowers else -1,
+        len(work.lowers),
+        work.max_bytes,
+        work.max_entries,
+        work.max_depth,
+        *fault,
+        0,
+        *name,
+        *options,
+    )
     return fixed + rest
 
 
