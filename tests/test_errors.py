@@ -25,6 +25,8 @@ from jailbox.errors import (
     InvalidReference,
     JailboxError,
     LaunchError,
+    LayerError,
+    LayerTooLarge,
     LimitExceeded,
     Malformed,
     NotEnforced,
@@ -176,6 +178,16 @@ GOLDEN: list[tuple[JailboxError, str, list[str]]] = [
     (
         Malformed("image manifest", "is no text", place="layers[3].mediaType"),
         "image manifest: layers[3].mediaType is no text",
+        [],
+    ),
+    (
+        LayerError("cannot be made", 7, "usr/x", errno.ENAMETOOLONG),
+        ("layer: entry 7, 'usr/x', cannot be made: ENAMETOOLONG (File name too long)"),
+        [],
+    ),
+    (
+        LayerTooLarge("bytes", 1000, 0),
+        "layer: entry 0 exceeds the bound of bytes: 1000",
         [],
     ),
     (
@@ -342,6 +354,8 @@ class TestMessages:
             NotFound(ESC, ESC, where=ESC),
             DigestMismatch(ESC, ESC, ESC),
             Malformed(ESC, ESC, place=ESC),
+            LayerError(ESC, 0, ESC),
+            LayerTooLarge(ESC, 1, 0, ESC),
             UnsupportedMediaType(ESC, ESC),
             RegistryError(ESC, ESC, ESC),
             LaunchError(ESC, errno.EPERM, f"/a\n{ESC}\x07"),

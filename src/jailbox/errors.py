@@ -25,6 +25,8 @@ program?
     │   ├── DigestMismatch
     │   ├── InUse
     │   ├── Malformed(ValueError)
+    │   │   └── LayerError
+    │   │       └── LayerTooLarge
     │   └── UnsupportedMediaType
     ├── RegistryError
     ├── LaunchError(OSError)
@@ -65,6 +67,8 @@ __all__ = [
     "InvalidReference",
     "JailboxError",
     "LaunchError",
+    "LayerError",
+    "LayerTooLarge",
     "LimitExceeded",
     "Malformed",
     "NotEnforced",
@@ -686,6 +690,69 @@ class Malformed(ContentError, ValueError):
         self.problem = problem
         where = "" if place is None else f"{place} "
         super().__init__(f"{kind}: {where}{problem}", hint=hint)
+
+
+class LayerError(Malformed):
+    """
+    The archive of a layer cannot become files. What it was becoming is incomplete.
+
+    Attributes:
+        entry: Which entry of the archive, from 0.
+
+        name: What it is called there; empty if that is not known.
+
+        errno: What the kernel answered, or ``None``.
+    """
+
+    entry: int
+    name: str
+    errno: int | None
+
+    def __init__(
+        self,
+        problem: str,
+        entry: int,
+        name: str = "",
+        errno: int | None = None,
+        *,
+        hint: str | None = None,
+    ) -> None:
+        self.entry = entry
+        self.name = name
+        self.errno = errno
+        place = f"entry {entry}" + (f", {shown(name)}," if name else "")
+        if errno is not None:
+            problem += f": {_strerror(errno)}"
+        super().__init__("layer", problem, place=place, hint=hint)
+
+
+class LayerTooLarge(LayerError):
+    """
+    A layer exceeds a bound that was set for it.
+
+    Attributes:
+        limit: Which bound: ``bytes``, ``entries``, ``depth``.
+
+        bound: How much it allows.
+    """
+
+    limit: str
+    bound: int
+
+    def __init__(
+        self,
+        limit: str,
+        bound: int,
+        entry: int,
+        name: str = "",
+        *,
+        hint: str | None = None,
+    ) -> None:
+        self.limit = limit
+        self.bound = bound
+        super().__init__(
+            f"exceeds the bound of {limit}: {bound}", entry, name, hint=hint
+        )
 
 
 class UnsupportedMediaType(ContentError):

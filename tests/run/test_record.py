@@ -31,6 +31,8 @@ SIZES = {
     "jb_ready": record.READY.size,
     "jb_started": record.STARTED.size,
     "jb_exited": record.EXITED.size,
+    "jb_work": record.WORK.size,
+    "jb_note": record.NOTE.size,
 }
 
 PLAN = LaunchPlan(
@@ -63,6 +65,7 @@ class TestSizes:
         assert ffi.offsetof("struct jb_start", "program") == record.START.size
         assert ffi.offsetof("struct jb_exec", "program") == record.EXEC.size
         assert ffi.offsetof("struct jb_gone", "texts") == record.GONE.size
+        assert ffi.offsetof("struct jb_worked", "detail") == record.WORKED.size
 
     def test_every_step_has_its_name(self) -> None:
         """

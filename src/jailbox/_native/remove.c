@@ -222,8 +222,8 @@ int work_remove(struct work *work)
   const char *name = record_text(&work->record, work->order->name);
   size_t length = text_length(name);
   bool plain = length != 0 && length < 256;
-  for (size_t i = 0; i < length; i++)
-    plain = plain && name[i] != '/';
+  for (const char *c = name; *c != '\0'; c++)
+    plain = plain && *c != '/';
   if (!plain)
     return work_fail(work, JB_WORK_NAME, 0, name, length);
   long rc = remove_all(work, work->root, name);

@@ -621,7 +621,7 @@ static bool adds_up(const char *header)
     sum += (uint32_t)' ' - (unsigned char)header[AT_CHECKSUM + i];
   if (sum == (uint64_t)want)
     return true;
-  int64_t with_sign = 8 * ' ';
+  int64_t with_sign = (int64_t)8 * ' ';
   for (size_t i = 0; i < UNTAR_BLOCK; i++)
     if (i < AT_CHECKSUM || i >= AT_CHECKSUM + 8)
       with_sign += (signed char)header[i];

@@ -27,6 +27,7 @@
 
 /* Type of an entry, whatever the archive wrote. */
 enum untar_type {
+  UNTAR_NOTHING = 0,
   UNTAR_FILE = '0',
   UNTAR_HARD_LINK = '1',
   UNTAR_LINK = '2',

@@ -143,7 +143,7 @@ class Worked:
 
         entries: How many were done.
 
-        bytes: How many were moved.
+        moved: How many bytes were moved.
 
         numbers: Four more, of the kind.
 
@@ -155,7 +155,7 @@ class Worked:
     flags: int
     entry: int
     entries: int
-    bytes: int
+    moved: int
     numbers: tuple[int, ...]
     detail: bytes
 
