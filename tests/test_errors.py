@@ -5,6 +5,7 @@ import errno
 import pickle
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -33,11 +34,13 @@ from jailbox.errors import (
     NotFound,
     NotPermitted,
     OutOfMemory,
+    RateLimited,
     RegistryError,
     SpecError,
     SpecTypeError,
     StateError,
     StoreError,
+    Unauthorized,
     Unsupported,
     UnsupportedMediaType,
     printable,
@@ -204,6 +207,28 @@ GOLDEN: list[tuple[JailboxError, str, list[str]]] = [
             retry_after=30.0,
         ),
         "GET https://r.example/v2/: 429 Too Many Requests",
+        [],
+    ),
+    (
+        Unauthorized(
+            "GET", "https://r.example/v2/", "denied", status=403, hint="Log in."
+        ),
+        "GET https://r.example/v2/: 403 denied",
+        ["Log in."],
+    ),
+    (
+        RateLimited(
+            "GET",
+            "https://r.example/v2/",
+            "too many requests",
+            status=429,
+            retry_after=3600.0,
+            reset=datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC),
+        ),
+        (
+            "GET https://r.example/v2/: 429 too many requests; "
+            "come back at 2026-05-04 03:02:01 UTC"
+        ),
         [],
     ),
     (

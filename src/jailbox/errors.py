@@ -29,6 +29,8 @@ program?
     │   │       └── LayerTooLarge
     │   └── UnsupportedMediaType
     ├── RegistryError
+    │   ├── Unauthorized
+    │   └── RateLimited
     ├── LaunchError(OSError)
     ├── ExitError
     │   └── LimitExceeded
@@ -48,6 +50,7 @@ no (step, errno) table. Translating what the kernel said belongs to `jailbox.lin
 import errno as errno_table
 import os
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,11 +78,13 @@ __all__ = [
     "NotFound",
     "NotPermitted",
     "OutOfMemory",
+    "RateLimited",
     "RegistryError",
     "SpecError",
     "SpecTypeError",
     "StateError",
     "StoreError",
+    "Unauthorized",
     "Unsupported",
     "UnsupportedMediaType",
     "printable",
@@ -830,6 +835,44 @@ class RegistryError(JailboxError):
         self.retry_after = retry_after
         answer = "" if status is None else f"{status} "
         super().__init__(f"{method} {self.url}: {answer}{reason}", hint=hint)
+
+
+class Unauthorized(RegistryError):
+    """
+    A registry wants other credentials than those it got, or any at all.
+
+    ``status`` tells the two cases apart: 401, it does not know who we are; 403, it
+    knows, and does not allow it. Many registries also say so of what does not exist.
+    """
+
+
+class RateLimited(RegistryError):
+    """
+    A registry wants fewer requests, for longer than we are willing to wait.
+
+    Attributes:
+        reset: When to come back, in UTC; ``None`` if the registry did not say.
+    """
+
+    reset: datetime | None
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        reason: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        reset: datetime | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.reset = reset
+        if reset is not None:
+            reason += f"; come back at {reset:%Y-%m-%d %H:%M:%S} UTC"
+        super().__init__(
+            method, url, reason, status=status, retry_after=retry_after, hint=hint
+        )
 
 
 # --- the program ------------------------------------------------------------
