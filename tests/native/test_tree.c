@@ -286,7 +286,8 @@ static void test_agent(const char *directory, int rounds)
 {
   int dir =
     (int)sys_openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  struct jb_tree_roots roots = {.root = dir, .upper = dir, .lower = -1};
+  struct jb_tree_roots roots = {
+    .root = dir, .upper = dir, .lower = -1, .merged = -1};
   static uint8_t stream[65536];
   for (int i = 0; i < rounds; i++) {
     int fds[2];

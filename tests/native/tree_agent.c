@@ -30,6 +30,7 @@ int main(int argc, char **argv)
     .root = directory(argv[2]),
     .upper = directory(argv[3]),
     .lower = directory(argv[4]),
+    .merged = -1,
     .flags = (uint32_t)strtoul(argv[5], NULL, 10),
     .upper_base = (uint32_t)strtoul(argv[6], NULL, 10),
     .lower_base = (uint32_t)strtoul(argv[7], NULL, 10),

@@ -15,7 +15,7 @@ import jailbox as jb
 from jailbox import Limits, Mount, Security
 from jailbox.errors import NotEnforced, SpecError, Unsupported
 from jailbox.linux.facts import HostFacts, facts_from
-from jailbox.linux.plan import Prepared
+from jailbox.linux.plan import Dir, Fs, Prepared
 from jailbox.run.compile import Compiled, compile_container, compile_program
 from jailbox.run.rootfs import Rootfs, Shown
 from jailbox.run.users import identify
@@ -99,6 +99,23 @@ class TestPlans:
         spec, kind = PLANS[name]
         file = GOLDEN / f"plan-{name}.txt"
         found = text(spec, facts(kind))
+        if os.environ.get("UPDATE_GOLDEN"):
+            file.write_text(found, encoding="utf-8")
+
+        assert found == file.read_text(encoding="utf-8")
+
+    def test_a_plan_for_an_old_kernel(self) -> None:
+        """
+        On Linux 6.1 layers have names for a moment, what the kernel notes is in
+        ``trusted.*`` attributes, several layers are one below, and nothing is shared.
+        """
+        shared = Prepared(key="k", ops=(Fs(0, "tmpfs", (), attr=0), Dir(0, "etc")))
+        rootfs = attrs.evolve(ROOTFS, layers=("/up", "/low"), prepared=shared)
+        old = attrs.evolve(facts("v2-root"), kernel=(6, 1, 0), landlock_abi=2)
+        spec = ContainerSpec(image=HOST, command=("true",))
+        plan = compile_container(spec, old, rootfs, keeper="K", prepared=None).plan
+        file = GOLDEN / "plan-old.txt"
+        found = plan.describe() + "\n"
         if os.environ.get("UPDATE_GOLDEN"):
             file.write_text(found, encoding="utf-8")
 

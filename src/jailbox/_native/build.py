@@ -43,6 +43,7 @@ HELPER_SOURCES = [
     "template.c",
     "jail.c",
     "ops.c",
+    "byname.c",
     "program.c",
     "supervisor.c",
     "visitors.c",

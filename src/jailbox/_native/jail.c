@@ -52,8 +52,6 @@ static int join_groups(struct stage *stage)
 
 static int build_root(struct stage *stage)
 {
-  for (size_t i = 0; i < JB_SLOTS_MAX; i++)
-    stage->slots[i] = -1;
   return ops_run(stage->launch, stage->slots, stage->report);
 }
 
@@ -93,9 +91,11 @@ static int keep_layer(struct stage *stage)
     if (below == 0 && lowers == 1)
       below = (uint64_t)lower[0] + 1;
     bool seen = below != 0 && below <= JB_SLOTS_MAX;
+    bool marked = (ops[i].flags & JB_OP_USERXATTR) != 0;
     layer->overlays[layer->count++] = (struct overlay){
       .upper = open_directory(layer->fd, name),
       .lower = seen ? open_directory(stage->slots[below - 1], ".") : -1,
+      .merged = marked ? -1 : open_directory(stage->slots[ops[i].slot], "."),
     };
   }
   return 0;
@@ -161,18 +161,34 @@ static const struct {
   {JB_STEP_IDENTITY, enter_identity}, /* last: no right is left after it */
 };
 
+/* A layer from before is given back: some kernels mount it only once, so what
+ * the host holds is of no use any more. */
+static size_t given_back(const struct stage *stage, int *fd)
+{
+  const struct jb_start *start = stage->launch->start;
+  if ((start->flags & JB_START_LAYER) == 0 || start->layer_slot < 0 ||
+      start->layer_slot >= JB_SLOTS_MAX)
+    return 0;
+  *fd = stage->slots[start->layer_slot];
+  return *fd >= 0;
+}
+
 void jail_main(const struct launch *launch)
 {
   struct jb_report report = {.index = -1};
   struct stage stage = {.launch = launch, .report = &report};
   int channel = launch->fds[launch->start->channel];
+  for (size_t i = 0; i < JB_SLOTS_MAX; i++)
+    stage.slots[i] = -1;
   for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
     int rc = fault(launch, steps[i].step)
                ? refuse(&report, steps[i].step, launch->start->fail_errno, -1,
                         "injected")
                : steps[i].run(&stage);
     if (rc < 0) {
-      (void)channel_send(channel, &report, sizeof(report), NULL, 0);
+      int layer = -1;
+      size_t count = given_back(&stage, &layer);
+      (void)channel_send(channel, &report, sizeof(report), &layer, count);
       sys_exit_group(1);
     }
   }

@@ -287,7 +287,9 @@ enum jb_op_kind {
   JB_OP_NAMESPACES = 14, /* own namespaces but that of mounts */
   JB_OP_OPEN = 15,       /* slot = what is at path now */
   JB_OP_TAKE = 16,       /* slot = descriptor source, as it is */
-  JB_OP_GRAFT = 17       /* tree source is mounted at path of the tree slot */
+  JB_OP_GRAFT = 17,      /* tree source is mounted at path of the tree slot */
+  JB_OP_STAGE = 18,      /* begin a place where layers have names */
+  JB_OP_STRIKE = 19      /* end it; nothing of it is left */
 };
 
 #define JB_OP_RECURSIVE 1u /* TREE: with what is mounted below */
@@ -304,6 +306,7 @@ enum jb_op_kind {
 #define JB_OP_STACK                                                            \
   2048u /* OVERLAY: data is a slot and a count: the layers are what is         \
            mounted at "0", "1", ... of the tree in that slot */
+#define JB_OP_BY_NAME 4096u /* OVERLAY: layers get names on the stage */
 
 struct jb_op {
   uint32_t kind;

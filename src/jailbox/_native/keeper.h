@@ -98,6 +98,22 @@ int template_make(struct jb_report *report);
 /* ops.c */
 int ops_run(const struct launch *launch, int *slots, struct jb_report *report);
 
+/* byname.c: overlays where layers cannot be given by descriptor */
+struct byname {
+  const int *lowers; /* detached mounts, the uppermost first */
+  size_t count;
+  const int *layer; /* NULL: nothing is written */
+  const char *name; /* of the directories in the layer */
+  uint32_t flags;   /* JB_OP_* */
+  uint64_t attr;
+};
+long byname_begin(void);
+/* Mount the layer in *place*; from here on *layer* is another descriptor. */
+long byname_layer(int place, int *layer);
+/* A detached overlay, or -errno. */
+long byname_overlay(int place, const struct byname *wish);
+long byname_end(int place);
+
 /* program.c */
 struct spawned {
   int pid;
@@ -117,6 +133,7 @@ long set_capabilities(uint64_t permitted, uint64_t inheritable);
 struct overlay {
   int upper;
   int lower;
+  int merged; /* both; only where marks are not for the jail to read */
 };
 
 /* The writable layer of a jail whose files may be asked for later. */

@@ -18,7 +18,8 @@ struct room {
   const struct launch *launch;
   const struct jb_op *op;
   int *slots;
-  int root; /* descriptor of the new root, or -1 before there is one */
+  int root;  /* descriptor of the new root, or -1 before there is one */
+  int stage; /* where layers have names, or -1 */
   struct jb_report *report;
 };
 
@@ -298,15 +299,23 @@ static long overlay_options(const struct room *room, int fs)
   return rc;
 }
 
-static long overlay_upper(const struct room *room, int fs, int layer,
-                          const char *name)
+/* The directories that an overlay writes to. */
+static long layer_directories(const struct room *room, int layer, long *upper,
+                              long *work)
 {
-  long upper =
-    layer_directory(room, layer, name, "-upper", room->op->mode, true);
-  long work = layer_directory(room, layer, name, "-work", 0700, false);
-  long rc = upper < 0 ? upper : work < 0 ? work : 0;
-  if (rc == 0 && (room->op->flags & JB_OP_REUSE) != 0)
-    forgive_volatile((int)work);
+  const char *name = op_path(room);
+  *upper = layer_directory(room, layer, name, "-upper", room->op->mode, true);
+  *work = layer_directory(room, layer, name, "-work", 0700, false);
+  if (*upper >= 0 && *work >= 0 && (room->op->flags & JB_OP_REUSE) != 0)
+    forgive_volatile((int)*work);
+  return *upper < 0 ? *upper : *work < 0 ? *work : 0;
+}
+
+static long overlay_upper(const struct room *room, int fs, int layer)
+{
+  long upper = -1;
+  long work = -1;
+  long rc = layer_directories(room, layer, &upper, &work);
   if (rc == 0)
     rc = sys_fsconfig(fs, FSCONFIG_SET_FD, "upperdir", NULL, (int)upper);
   if (rc == 0)
@@ -329,7 +338,7 @@ static int make_overlay(struct room *room, int slot, int layer)
   if (rc == 0)
     rc = overlay_options(room, (int)fs);
   if (rc == 0 && layer >= 0)
-    rc = overlay_upper(room, (int)fs, layer, name);
+    rc = overlay_upper(room, (int)fs, layer);
   if (rc < 0) {
     (void)sys_close((int)fs);
     return give_up(room, JB_STEP_OVERLAY, rc, name);
@@ -337,8 +346,48 @@ static int make_overlay(struct room *room, int slot, int layer)
   return mount_into_slot(room, (int)fs, slot, JB_STEP_OVERLAY, name);
 }
 
+static long layer_by_name(const struct room *room, int *layer)
+{
+  long upper = -1;
+  long work = -1;
+  long rc = layer_directories(room, *layer, &upper, &work);
+  if (upper >= 0)
+    (void)sys_close((int)upper);
+  if (work >= 0)
+    (void)sys_close((int)work);
+  return rc < 0 ? rc : byname_layer(room->stage, layer);
+}
+
+static int op_overlay_by_name(struct room *room)
+{
+  int lowers[JB_SLOTS_MAX];
+  struct byname wish = {.lowers = lowers,
+                        .name = op_path(room),
+                        .flags = room->op->flags,
+                        .attr = room->op->attr};
+  const uint32_t *slots = record_array(&room->launch->record, room->op->data,
+                                       sizeof(*slots), &wish.count);
+  if (room->stage < 0 || wish.count > JB_SLOTS_MAX)
+    return give_up(room, JB_STEP_RECORD, JB_EINVAL, "overlay");
+  for (size_t i = 0; i < wish.count; i++)
+    lowers[i] = slot_at(room, (int)slots[i]);
+  long rc = 0;
+  if (slot_at(room, room->op->source) >= 0) {
+    wish.layer = &room->slots[room->op->source];
+    rc = layer_by_name(room, &room->slots[room->op->source]);
+  }
+  if (rc == 0)
+    rc = byname_overlay(room->stage, &wish);
+  if (rc < 0)
+    return give_up(room, JB_STEP_OVERLAY, rc, wish.name);
+  room->slots[room->op->slot] = (int)rc;
+  return 0;
+}
+
 static int op_overlay(struct room *room)
 {
+  if ((room->op->flags & JB_OP_BY_NAME) != 0)
+    return op_overlay_by_name(room);
   bool stacked = (room->op->flags & JB_OP_STACK) != 0;
   uint64_t below = room->op->number;
   int stack = stacked ? stack_of(room) : -1;
@@ -382,6 +431,22 @@ static int op_enter(struct room *room)
     return give_up(room, JB_STEP_ENTER, rc, "template");
   rc = sys_unshare(CLONE_NEWNS);
   return rc < 0 ? give_up(room, JB_STEP_ENTER, rc, "unshare") : 0;
+}
+
+static int op_stage(struct room *room)
+{
+  long rc = byname_begin();
+  if (rc < 0)
+    return give_up(room, JB_STEP_OVERLAY, rc, "stage");
+  room->stage = (int)rc;
+  return 0;
+}
+
+static int op_strike(struct room *room)
+{
+  long rc = byname_end(room->stage);
+  room->stage = -1;
+  return rc < 0 ? give_up(room, JB_STEP_OVERLAY, rc, "strike") : 0;
 }
 
 /* ---- root --------------------------------------------------------------- */
@@ -682,7 +747,8 @@ static int (*const operations[])(struct room *) = {
   [JB_OP_MASK] = op_mask,       [JB_OP_READONLY] = op_readonly,
   [JB_OP_SYSCTL] = op_sysctl,   [JB_OP_NAMESPACES] = op_namespaces,
   [JB_OP_OPEN] = op_open,       [JB_OP_TAKE] = op_take,
-  [JB_OP_GRAFT] = op_graft,
+  [JB_OP_GRAFT] = op_graft,     [JB_OP_STAGE] = op_stage,
+  [JB_OP_STRIKE] = op_strike,
 };
 
 /* Which step a refused operation counts as; only test builds ask ahead. */
@@ -695,7 +761,8 @@ static const enum jb_step op_steps[] = {
   [JB_OP_MASK] = JB_STEP_MASK,       [JB_OP_READONLY] = JB_STEP_READONLY,
   [JB_OP_SYSCTL] = JB_STEP_SYSCTL,   [JB_OP_NAMESPACES] = JB_STEP_NONE,
   [JB_OP_OPEN] = JB_STEP_NONE,       [JB_OP_TAKE] = JB_STEP_NONE,
-  [JB_OP_GRAFT] = JB_STEP_ATTACH,
+  [JB_OP_GRAFT] = JB_STEP_ATTACH,    [JB_OP_STAGE] = JB_STEP_NONE,
+  [JB_OP_STRIKE] = JB_STEP_NONE,
 };
 
 _Static_assert(sizeof(op_steps) / sizeof(op_steps[0]) ==
@@ -713,8 +780,11 @@ int ops_run(const struct launch *launch, int *slots, struct jb_report *report)
   size_t count;
   const struct jb_op *ops =
     record_array(&launch->record, launch->ops, sizeof(*ops), &count);
-  struct room room = {
-    .launch = launch, .slots = slots, .root = -1, .report = report};
+  struct room room = {.launch = launch,
+                      .slots = slots,
+                      .root = -1,
+                      .stage = -1,
+                      .report = report};
   for (size_t i = 0; i < count; i++) {
     room.op = &ops[i];
     int rc;

@@ -426,6 +426,7 @@ static size_t keep_overlays(const struct layer *layer, int *keep)
   for (size_t i = 0; layer != NULL && i < layer->count; i++) {
     keep[kept++] = layer->overlays[i].upper;
     keep[kept++] = layer->overlays[i].lower;
+    keep[kept++] = layer->overlays[i].merged;
   }
   return kept;
 }
@@ -438,7 +439,7 @@ agent_main(const struct supervisor *init, const struct record *record,
 {
   struct jb_report report = {.index = -1};
   struct jb_tree_roots roots = {
-    .upper = -1, .lower = -1, .flags = JB_TREE_OWN_PROCESS | JB_TREE_USERXATTR};
+    .upper = -1, .lower = -1, .merged = -1, .flags = JB_TREE_OWN_PROCESS};
   int32_t overlay = program->overlay;
   roots.root =
     (int32_t)sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
@@ -446,6 +447,9 @@ agent_main(const struct supervisor *init, const struct record *record,
       (size_t)overlay < init->layer->count) {
     roots.upper = init->layer->overlays[overlay].upper;
     roots.lower = init->layer->overlays[overlay].lower;
+    roots.merged = init->layer->overlays[overlay].merged;
+    if (roots.merged < 0)
+      roots.flags |= JB_TREE_USERXATTR;
   }
   if (roots.root < 0 ||
       program_identity(record, program, init->bounding, &report) < 0)
@@ -467,7 +471,7 @@ monitor_main(const struct supervisor *init, const struct record *record,
   bool agent = (program->flags & JB_PROGRAM_AGENT) != 0;
   (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-exec", 0, 0,
                   0);
-  int keep[JB_FDS_MAX + 2 * JB_OVERLAYS_MAX + 2];
+  int keep[JB_FDS_MAX + 3 * JB_OVERLAYS_MAX + 2];
   size_t kept = 0;
   for (size_t i = 0; i < count; i++)
     keep[kept++] = fds[i];
@@ -630,7 +634,7 @@ static void keep_needed(const struct supervisor *self,
                         const struct launch *launch, const struct layer *layer)
 {
   const struct jb_program *program = &launch->start->program;
-  int keep[2 * JB_OVERLAYS_MAX + 8];
+  int keep[3 * JB_OVERLAYS_MAX + 8];
   size_t kept = keep_overlays(layer, keep);
   keep[kept++] = self->channel;
   keep[kept++] = self->signals;

@@ -236,9 +236,10 @@ struct jb_tree_report {
 
 /* Descriptors are borrowed; -1: none, and requests for it are refused. */
 struct jb_tree_roots {
-  int32_t root;  /* "/" of every path; resolved by RESOLVE_IN_ROOT */
-  int32_t upper; /* the writable layer */
-  int32_t lower; /* what it lies on, as one directory */
+  int32_t root;   /* "/" of every path; resolved by RESOLVE_IN_ROOT */
+  int32_t upper;  /* the writable layer */
+  int32_t lower;  /* what it lies on, as one directory */
+  int32_t merged; /* what both show; only where marks cannot be read */
   uint32_t flags;
   uint32_t upper_base; /* subtracted from ids that are found there */
   uint32_t lower_base;

@@ -271,6 +271,30 @@ int tree_layer_look(struct tree_layer *layer, int dir, const char *name,
 
 /* ---- going down ---- */
 
+/* Whether the directory at the path is the upper's alone.  For a directory
+ * that both halves have, the overlay counts one link, and for others those of
+ * the file system (fs/overlayfs/inode.c, ovl_getattr): that is how who may
+ * not read trusted.overlay.opaque sees it. */
+static bool hides_lower(const struct tree_layer *layer)
+{
+  struct statx stat;
+  char path[TREE_LAYER_PATH_MAX + 1];
+  if (layer->roots->merged < 0 || layer->path.size >= sizeof(path))
+    return false;
+  memcpy(path, layer->path.text, layer->path.size);
+  path[layer->path.size] = '\0';
+  struct tree_place place = {.dir = layer->roots->merged,
+                             .path = layer->path.size == 0 ? "." : path,
+                             .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+                                        RESOLVE_NO_XDEV};
+  int fd = (int)tree_open(&place, O_PATH);
+  bool hides = fd >= 0 &&
+               sys_statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &stat) == 0 &&
+               stat.stx_nlink != 1;
+  tree_shut(&fd);
+  return hides;
+}
+
 /* Go into a directory whose parts are open; takes both.  *opaque*: even
  * without a mark, because it stands in a directory that has one. */
 static int enter(struct tree_layer *layer, int upper, int lower, bool all_new,
@@ -297,6 +321,8 @@ static int enter(struct tree_layer *layer, int upper, int lower, bool all_new,
     dir->opaque |= mark == 'y';
     dir->marks = mark == 'x';
   }
+  if (upper >= 0 && lower >= 0 && !all_new)
+    dir->opaque |= hides_lower(layer);
   layer->depth++;
   return 0;
 }

@@ -156,6 +156,7 @@ class LocalBox:
                 deadline = None if timeout is None else time.monotonic() + timeout
                 yield from self._complete(sandbox, deadline, timeout)
             except BaseException:
+                self._take_back(sandbox)
                 sandbox.kill()
                 self._drop_jail()
                 raise
@@ -164,12 +165,7 @@ class LocalBox:
     def _complete(
         self, sandbox: Sandbox, deadline: float | None, timeout: float | None
     ) -> Flow[None]:
-        layer = yield from sandbox.await_ready()
-        if layer is not None:
-            if self._layer is None:
-                self._layer = Fd(layer)
-            else:
-                os.close(layer)
+        self._keep_layer((yield from sandbox.await_ready()))
         if self._main is not None:
             yield from self._main.begin()
         if deadline is not None and time.monotonic() > deadline:
@@ -229,6 +225,25 @@ class LocalBox:
                 hint="Remove the container and make another.",
             )
         return keeper
+
+    def _keep_layer(self, layer: int | None) -> None:
+        """
+        Keep the layer as a jail hands it over, for the next one.
+
+        It is the same layer, but what was lent may have lost its use with the jail.
+        """
+        if layer is not None:
+            if self._layer is not None:
+                self._layer.close()
+            self._layer = Fd(layer)
+
+    def _take_back(self, sandbox: Sandbox) -> None:
+        """Keep the layer that comes back from a start that failed."""
+        layer = sandbox.returned_layer()
+        if self._layer is not None:
+            self._keep_layer(layer)
+        elif layer is not None:
+            os.close(layer)  # nothing was ever written to it
 
     def _layer_fd(self) -> int | None:
         return None if self._layer is None else self._layer.fileno()
@@ -477,17 +492,14 @@ class LocalBox:
             sandbox.start(None, Wanted(), self._layer_fd())
             drive(self._complete_visit(sandbox))
         except BaseException:
+            self._take_back(sandbox)
             sandbox.kill()
             sandbox.close()
             raise
         return sandbox
 
     def _complete_visit(self, sandbox: Sandbox) -> Flow[None]:
-        layer = yield from sandbox.await_ready()
-        if layer is not None and self._layer is None:
-            self._layer = Fd(layer)
-        elif layer is not None:
-            os.close(layer)
+        self._keep_layer((yield from sandbox.await_ready()))
 
     def _agent(self, overlay: int) -> Program:
         assert self._compiled is not None  # noqa: S101  # a jail is there

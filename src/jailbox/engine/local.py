@@ -170,7 +170,7 @@ class LocalEngine:
         """Decide everything about a container but its programs."""
         keeper = keeper or self.keeper()
         prepared = stack = None
-        if rootfs.prepared is not None:
+        if rootfs.prepared is not None and self.facts.can_clone_detached:
             prepared = keeper.prepare(rootfs.prepared)
             if prepared is None:
                 raise EngineError("the keeper holds as many shared trees as it can")

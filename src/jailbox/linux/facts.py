@@ -468,6 +468,16 @@ class HostFacts:
         return self.kernel >= (6, 15, 0)
 
     @property
+    def can_clone_detached(self) -> bool:
+        """A tree that is mounted nowhere can be cloned: Linux 6.15."""
+        return self.kernel >= (6, 15, 0)
+
+    @property
+    def tmpfs_keeps_user_attributes(self) -> bool:
+        """Files of a tmpfs have attributes of users, ``user.*``: Linux 6.6."""
+        return self.kernel >= (6, 6, 0)
+
+    @property
     def can_clone_into_cgroup(self) -> bool:
         """``CLONE_INTO_CGROUP``: Linux 5.7."""
         return self.kernel >= (5, 7, 0)

@@ -34,6 +34,8 @@ __all__ = [
     "Program",
     "ReadOnly",
     "Root",
+    "Stage",
+    "Strike",
     "Sysctl",
     "Take",
     "Tree",
@@ -102,7 +104,8 @@ class Overlay:
     What is written goes to the directories *name* of the slot *layer*; ``-1`` makes
     it read-only. With *stack* there is one slot in *lowers*, and the layers are the
     mounts ``0``, ``1``, ... of the tree there, so many. *below* is a slot for the same
-    without the writable layer, to compare with; ``-1`` is none.
+    without the writable layer, to compare with; ``-1`` is none. With *by_name* layers
+    get names between a `Stage` and a `Strike`, for kernels that take no descriptors.
     """
 
     slot: int
@@ -116,10 +119,12 @@ class Overlay:
     attr: int = ATTR_NOSUID | ATTR_NODEV
     stack: int = 0
     below: int = -1
+    by_name: bool = False
 
     def describe(self) -> str:
         """Tell the operation in one line."""
         more = " userxattr" * self.userxattr + " volatile" * self.volatile
+        more += " by name" * self.by_name
         lowers = ",".join(map(str, self.lowers))
         lowers += f"/0..{self.stack - 1}" if self.stack else ""
         more += f" below {self.below}" if self.below >= 0 else ""
@@ -169,6 +174,24 @@ class Enter:
     def describe(self) -> str:
         """Tell the operation in one line."""
         return "enter an empty mount namespace"
+
+
+@attrs.frozen
+class Stage:
+    """A place of the jail's own, for a moment, where layers can be given names."""
+
+    def describe(self) -> str:
+        """Tell the operation in one line."""
+        return "stage layers"
+
+
+@attrs.frozen
+class Strike:
+    """The stage is gone; what was made on it stays."""
+
+    def describe(self) -> str:
+        """Tell the operation in one line."""
+        return "strike the stage"
 
 
 @attrs.frozen
@@ -310,8 +333,8 @@ class Sysctl:
 
 
 Op: TypeAlias = (
-    Fs | Tree | Overlay | Graft | Take | Namespaces | Enter | Root | Attach | Dir | Link
-    | Node | File | Open | Mask | ReadOnly | Sysctl
+    Fs | Tree | Overlay | Graft | Take | Namespaces | Enter | Stage | Strike | Root
+    | Attach | Dir | Link | Node | File | Open | Mask | ReadOnly | Sysctl
 )  # fmt: skip
 
 

@@ -31,6 +31,8 @@ from jailbox.linux.plan import (
     Program,
     ReadOnly,
     Root,
+    Stage,
+    Strike,
     Sysctl,
     Take,
     Tree,
@@ -102,6 +104,7 @@ _TTY, _AGENT, _NO_NEW_PRIVS, _KEEP_GROUPS, _MAKE_CWD, _LOG = 1, 2, 4, 8, 16, 32
 _QUIET = 64
 _RECURSIVE, _IDMAP, _MAKE_DIR, _MAKE_FILE, _STRICT, _OPTIONAL = 1, 2, 4, 8, 16, 32
 _USERXATTR, _VOLATILE, _REUSE, _PREPARED, _STACK = 64, 128, 512, 1024, 2048
+_BY_NAME = 4096
 
 _MAKE = {
     "": 0, "dir": _MAKE_DIR, "file": _MAKE_FILE, "source": _MAKE_DIR | _MAKE_FILE,
@@ -110,7 +113,7 @@ _MAKE = {
 _KINDS: dict[type, int] = {
     Fs: 1, Tree: 2, Overlay: 3, Enter: 4, Root: 5, Attach: 6, Dir: 7, Link: 8,
     Node: 9, File: 10, Mask: 11, ReadOnly: 12, Sysctl: 13, Namespaces: 14, Open: 15,
-    Take: 16, Graft: 17,
+    Take: 16, Graft: 17, Stage: 18, Strike: 19,
 }  # fmt: skip
 
 Span = tuple[int, int]
@@ -328,9 +331,10 @@ def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes
                 source = fds.sources + sources[id(op)]
         case Overlay(
             slot, lowers, source, name, userxattr, volatile, reuse, mode, attr,
-            stack, below,
+            stack, below, by_name,
         ):  # fmt: skip
             flags = _USERXATTR * userxattr | _VOLATILE * volatile | _REUSE * reuse
+            flags |= _BY_NAME * by_name
             number = below + 1
             if stack:
                 flags |= _STACK
@@ -341,7 +345,7 @@ def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes
             path = heap.text(target)
         case Take(slot):
             source = _index(fds.layer)
-        case Namespaces() | Enter():
+        case Namespaces() | Enter() | Stage() | Strike():
             pass
         case Root(slot):
             pass

@@ -885,6 +885,7 @@ def serving(
             "root": root,
             "upper": upper,
             "lower": lower,
+            "merged": -1,
             "flags": lib.JB_TREE_USERXATTR if userxattr else 0,
             "upper_base": upper_base,
             "lower_base": lower_base,

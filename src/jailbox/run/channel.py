@@ -45,7 +45,7 @@ class Channel:
 
         terminal: Our side of the program's terminal; owned by whoever takes it.
 
-        layer: The writable layer that came with *ready*; likewise.
+        layer: The writable layer that came with *ready* or *report*; likewise.
 
         over: Nobody is left at the other side.
     """
@@ -96,6 +96,7 @@ class Channel:
                         self.gone = message
                     case Report():
                         self.report = message
+                        self.layer = self.layer if fd is None else fd
                     case End():
                         self.over = True
 

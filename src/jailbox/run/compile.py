@@ -28,6 +28,7 @@ from jailbox.linux.plan import (
     Collect,
     Dir,
     Enter,
+    File,
     Fs,
     Group,
     LaunchPlan,
@@ -41,6 +42,8 @@ from jailbox.linux.plan import (
     Program,
     ReadOnly,
     Root,
+    Stage,
+    Strike,
     Sysctl,
     Take,
     Tree,
@@ -210,7 +213,8 @@ def compile_container(
 
         keeper: Name of the keeper, below which control groups are made.
 
-        prepared: Number of the prepared layer of *rootfs*.
+        prepared: Number of the prepared layer of *rootfs*; with ``None`` it is built
+            anew.
 
         stack: Number of the prepared layers of *rootfs*; ``None`` takes them one by
             one.
@@ -275,8 +279,8 @@ def _require(facts: HostFacts) -> None:
         raise Unsupported("mount_setattr()", since="5.12")
     if not facts.can_overlay:
         raise Unsupported("overlay file system", since="5.11 in a user namespace")
-    if not facts.overlay_takes_descriptors:
-        raise Unsupported("overlay layers by descriptor", since="6.13")
+    if facts.is_rootful and not facts.can_overlay_idmapped:
+        raise Unsupported("overlay of id-mapped layers", since="5.19")
 
 
 # --- confinement -------------------------------------------------------------
@@ -315,6 +319,16 @@ def _confine(spec: ContainerSpec, facts: HostFacts) -> Confinement:
             "userns",
             "user namespaces are switched off",
             "sysctl -w user.max_user_namespaces=10000",
+            security,
+            degraded,
+        )
+    if not facts.is_rootful and not facts.tmpfs_keeps_user_attributes:
+        _lack(
+            "overlay",
+            "directories of an image cannot be replaced: before Linux 6.6 a tmpfs "
+            "cannot note for an ordinary user that they were",
+            "Run as root, or use a newer kernel. With it, making a directory where "
+            "one of the image was removed fails with EIO.",
             security,
             degraded,
         )
@@ -431,17 +445,15 @@ def _root_ops(
         size, inodes = spec.limits.disk, spec.limits.inodes
         slots.add(Fs(layer, "tmpfs", _tmpfs_options(size, inodes, 0o700), 0))
     attr = ATTR_NOSUID | ATTR_NODEV
-    root = _root_overlay(slots, rootfs, lowers, layer, deep=deep, idmap=idmap)
-    root = attrs.evolve(root, reuse=reuse)
-    if not root.stack:
-        slots.add(root)
+    overlays = _Overlays(slots, facts, reuse=reuse)
+    root = overlays.add(
+        _root_overlay(slots, rootfs, lowers, layer, deep=deep, idmap=idmap)
+    )
     attached: list[tuple[int, str]] = []
     for number, overlay in enumerate(rootfs.overlays, 1):
         lower, merged = slots.new(), slots.new()
-        slots.add(
-            Tree(lower, overlay.source, attr, recursive=deep, idmap=idmap),
-            Overlay(merged, (lower,), layer, str(number), reuse=reuse),
-        )
+        slots.add(Tree(lower, overlay.source, attr, recursive=deep, idmap=idmap))
+        overlays.add(Overlay(merged, (lower,), layer, str(number)))
         attached.append((merged, overlay.target))
     for shown in rootfs.shown:
         tree = slots.new()
@@ -465,13 +477,11 @@ def _root_ops(
         Fs(mqueue, "mqueue", (), _SAFE),
     )
     slots.add(Enter())
-    if root.stack:
-        # A stack has to stand in the jail's own namespace for that.
-        slots.add(root)
+    overlays.finish()
     nothing = slots.new()
     if masks:
         slots.add(Open(nothing, "/"))
-    slots.add(Root(root.slot))
+    slots.add(Root(root))
     for slot, target in attached:
         slots.add(Attach(slot, target, make="source"))
     slots.add(
@@ -512,9 +522,81 @@ def _root_overlay(
         slots.add(
             Tree(taken[-1], source, attr, recursive=deep and not shared, idmap=idmap)
         )
+    if lowers.prepared is None and rootfs.prepared is not None:
+        taken.append(slots.new())
+        slots.add(*_inline(rootfs.prepared.ops, taken[-1]))
     several = (count or len(taken)) > 1
     below = slots.new() if lowers.compare and several else -1
     return Overlay(slots.new(), tuple(taken), layer, "0", stack=count, below=below)
+
+
+class _Overlays:
+    """
+    The overlays of a root, in the way that the kernel offers.
+
+    By descriptor they are mounted at once. A stack has to stand in the jail's own mount
+    namespace for that, and so has everything before Linux 6.13, where layers are given
+    by name (`Stage`). Before Linux 6.6 a tmpfs has no ``user.*`` attributes: what the
+    kernel notes about the writable layer is in ``trusted.*`` then. What images note
+    about their layers is not, and is read by an overlay of its own below.
+    """
+
+    def __init__(self, slots: _Slots, facts: HostFacts, *, reuse: bool) -> None:
+        self._slots = slots
+        self._reuse = reuse
+        self._by_name = not facts.overlay_takes_descriptors
+        self._trusted = not facts.tmpfs_keeps_user_attributes and facts.is_rootful
+        self._waiting: list[Op] = []
+
+    def add(self, overlay: Overlay) -> int:
+        """Add a writable one; its slot."""
+        overlay = attrs.evolve(overlay, reuse=self._reuse)
+        if self._by_name:
+            self._name(overlay)
+        elif overlay.stack:
+            self._waiting.append(overlay)
+        else:
+            self._slots.add(overlay)
+        return overlay.slot
+
+    def _name(self, overlay: Overlay) -> None:
+        several = len(overlay.lowers) > 1
+        if several and (self._trusted or overlay.below >= 0):
+            # What has had a name cannot have another one later.
+            below = overlay.below if overlay.below >= 0 else self._slots.new()
+            self._waiting.append(
+                Overlay(
+                    below, overlay.lowers, -1, "below", volatile=False, by_name=True
+                )
+            )
+            overlay = attrs.evolve(overlay, lowers=(below,), below=-1)
+        self._waiting.append(
+            attrs.evolve(overlay, userxattr=not self._trusted, by_name=True)
+        )
+
+    def finish(self) -> None:
+        """Add what had to wait until here."""
+        if self._by_name:
+            self._waiting = [Stage(), *self._waiting, Strike()]
+        self._slots.add(*self._waiting)
+
+
+def _inline(ops: tuple[Op, ...], slot: int) -> list[Op]:
+    """
+    Turn the operations of a shared tree into those of a tree of the jail's own.
+
+    Before Linux 6.15 a tree that is mounted nowhere cannot be cloned, so there is
+    nothing to share. Its owners are the jail's from the start.
+    """
+    found: list[Op] = []
+    for op in ops:
+        match op:
+            case Fs():
+                options = (*op.options, "uid=0", "gid=0")
+                found.append(attrs.evolve(op, slot=slot, options=options))
+            case Dir() | Link() | Node() | File():
+                found.append(attrs.evolve(op, slot=slot))
+    return found
 
 
 def _masks(

@@ -262,6 +262,7 @@ class Sandbox:
         self.compiled = compiled
         self.limits = limits
         self.channel: Channel | None = None
+        self._returned: int | None = None
 
     # --- starting ------------------------------------------------------------
 
@@ -377,6 +378,7 @@ class Sandbox:
                 break
             if channel.over:
                 report = channel.report
+                self._returned, channel.layer = channel.layer, None
                 channel.close()
                 if report is not None:
                     raise refusal(report)
@@ -386,6 +388,16 @@ class Sandbox:
                 self.kill()
                 raise EngineError("the jail was not complete in time")
         layer, channel.layer = channel.layer, None
+        return layer
+
+    def returned_layer(self) -> int | None:
+        """
+        Take the layer that came back with a refusal; owned by the caller.
+
+        Where overlays take their layers by name, one can be mounted only once: it comes
+        back as another, and the one that was lent is of no use for a further start.
+        """
+        layer, self._returned = self._returned, None
         return layer
 
     def execute(self, program: Program, wanted: Wanted) -> Process[Text]:

@@ -106,6 +106,7 @@ DEGRADABLE: frozenset[str] = frozenset(
         "masks",
         "memory",
         "network",
+        "overlay",
         "processes",
         "rlimits",
         "seccomp",
