@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,12 +20,13 @@ import attrs
 
 from jailbox.errors import ContentError
 from jailbox.store.feeding import Source
+from jailbox.store.owners import Left, Owner
 
 __all__ = ["Layout", "PlainWorkshop", "plain", "tar_of"]
 
 # What a layer consists of: text or bytes for a file, None for a directory, a tuple with
 # a target for links.
-Layout = dict[str, str | bytes | tuple[str, str] | None]
+Layout = Mapping[str, str | bytes | tuple[str, str] | None]
 
 
 def tar_of(layout: Layout) -> bytes:
@@ -61,7 +62,16 @@ class PlainUnpacked:
 
     entries: int
     self_contained: bool
-    owners: bytes = b""
+    owners: tuple[Owner, ...] = ()
+    skipped: tuple[Left, ...] = ()
+
+
+@attrs.frozen
+class PlainMeasured:
+    """What a tree takes."""
+
+    bytes: int
+    inodes: int
 
 
 class PlainWorkshop:
@@ -76,20 +86,26 @@ class PlainWorkshop:
 
     def __init__(self) -> None:
         self.unpacked = 0
-        self.owners = b""
+        self.owners: tuple[Owner, ...] = ()
 
     def unpack(
-        self, stream: int, target: int, *, lowers: Sequence[int] = ()
+        self,
+        stream: int,
+        target: int,
+        *,
+        lowers: Sequence[int] = (),
+        bottom: bool = False,
     ) -> PlainUnpacked:
         """Unpack a plain tar. A link to what is not in it needs lower layers."""
         self.unpacked += 1
         place = Path(f"/proc/self/fd/{target}")
         entries, alone = 0, True
         with (
+            _no_tar(),
             open(os.dup(stream), "rb") as file,
             tarfile.open(fileobj=file, mode="r|") as tar,
         ):
-            for info in _members(tar):
+            for info in tar:
                 entries += 1
                 path = place / info.name
                 if not path.parent.is_dir():
@@ -119,13 +135,13 @@ class PlainWorkshop:
             os.chmod(place, 0o700)
         shutil.rmtree(top)
 
-    def measure(self, tree: int) -> tuple[int, int]:
+    def measure(self, tree: int) -> PlainMeasured:
         """Add up what a tree takes."""
         seen: dict[int, int] = {}
         for path in _below(f"/proc/self/fd/{tree}/."):
             found = os.lstat(path)
             seen[found.st_ino] = found.st_blocks * 512
-        return sum(seen.values()), len(seen)
+        return PlainMeasured(sum(seen.values()), len(seen))
 
     def fingerprint(self, tree: int) -> str:
         """Hash names, modes, owners and content."""
@@ -142,9 +158,10 @@ class PlainWorkshop:
         return hasher.hexdigest()
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+@contextlib.contextmanager
+def _no_tar() -> Iterator[None]:
     try:
-        yield from tar
+        yield
     except tarfile.TarError as error:
         raise ContentError(f"no tar: {error}") from error
 

@@ -11,9 +11,10 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import BinaryIO, Final
 
 from jailbox.errors import ContentError, ImageNotFound, InUse, NotFound, StoreError
+from jailbox.spec.change import Change
 from jailbox.spec.digest import Digest
 from jailbox.spec.document import ImageDocument, Manifest
 from jailbox.store.adding import Additions, GcLock
@@ -29,6 +30,7 @@ from jailbox.store.locks import (
     is_still,
     open_held,
 )
+from jailbox.store.merged import Merged, compare
 from jailbox.store.records import (
     ImageRecord,
     LayerRecord,
@@ -163,6 +165,59 @@ class Images:
         """
         found = self._files.stat(image_file(digest))
         return 0 if found is None else min(found.st_mtime, time.time())
+
+    # ---- looking inside ----------------------------------------------------
+
+    def merged(self, record: ImageRecord) -> Merged:
+        """
+        Open the file system of an image, to be read where it lies; close it.
+
+        Raises:
+            NotFound: If a layer is not there.
+        """
+        trees: dict[Digest, int] = {}
+        try:
+            for layer in record.layers:
+                if layer.tree not in trees:
+                    trees[layer.tree] = self._layers.open(layer.tree)
+            return Merged(record.layers, trees, record.digest.short)
+        except BaseException:
+            for fd in trees.values():
+                os.close(fd)
+            raise
+
+    def open_file(self, record: ImageRecord, path: str) -> BinaryIO:
+        """
+        Open a file of an image for reading, without running anything.
+
+        Links lead where they would in a container. The caller closes it.
+
+        Args:
+            record: The image.
+
+            path: Absolute path in it.
+
+        Raises:
+            NotFound: If it is not there.
+
+            ContentError: If it is no regular file.
+
+            NotPermitted: If it belongs to one of our subordinate ids and is closed.
+        """
+        with self.merged(record) as merged:
+            return merged.open(merged.find(path))
+
+    def diff(self, before: ImageRecord, after: ImageRecord) -> tuple[Change, ...]:
+        """
+        Compare two images: what *after* has that *before* has not, and the reverse.
+
+        Sorted by path. Times do not count. See `jailbox.store.merged.compare`.
+
+        Raises:
+            NotPermitted: If files of our subordinate ids would have to be read.
+        """
+        with self.merged(before) as one, self.merged(after) as other:
+            return tuple(compare(one, other))
 
     # ---- adding ------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from jailbox.store.blobs import Blobs
 from jailbox.store.feeding import Fed, Source, feed
 from jailbox.store.files import RECORD_FILE, Files, Temporary
 from jailbox.store.locks import EXCLUSIVE
+from jailbox.store.owners import Noted
 from jailbox.store.records import LayerRecord, Owners, layer_file
 from jailbox.store.trash import Trash
 from jailbox.store.workshop import Unpacked, Workshop
@@ -126,14 +127,39 @@ class Layers:
             except FileNotFoundError:
                 raise NotFound("layer", str(tree), where=self._files.path) from None
 
-    def owners(self, tree: Digest) -> bytes:
+    @contextlib.contextmanager
+    def opened(self, tree: Digest) -> Iterator[int]:
         """
-        Return the owners that a tree could not be given, as the workshop wrote them.
+        Open a tree for the length of a block, so that it can be read.
 
-        Empty for a tree that has them.
+        Raises:
+            NotFound: If it is not there.
         """
-        name = f"{tree_directory(tree)}/{_OWNERS}"
-        return self._files.read(name, "read the owners of a layer") or b""
+        name = f"{tree_directory(tree)}/{_TREE}"
+        with self._files.trying("open a layer", name):
+            try:
+                fd = self._files.open(name, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                raise NotFound("layer", str(tree), where=self._files.path) from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def noted(self, record: LayerRecord) -> Noted:
+        """
+        Return what a tree could not be given; nothing for a tree that has it all.
+
+        Raises:
+            ContentError: If that has changed since it was noted.
+        """
+        name = f"{tree_directory(record.tree)}/{_OWNERS}"
+        data = self._files.read(name, "read the owners of a layer")
+        if (None if data is None else Digest.of(data)) != record.noted:
+            raise ContentError(
+                f"the owners of a layer have changed: {self._files.where(name)}"
+            )
+        return Noted() if data is None else Noted.from_bytes(data, name)
 
     def list(self) -> list[Digest]:
         """Name all trees that have a record."""
@@ -232,7 +258,9 @@ class Layers:
             with self._root(temporary, fresh=True) as target:
                 unpacked, fed = feed(
                     first,
-                    lambda stream: self._workshop().unpack(stream, target),
+                    lambda stream: self._workshop().unpack(
+                        stream, target, bottom=not parents
+                    ),
                     also=keep,
                 )
             if unpacked.self_contained or not parents:
@@ -312,11 +340,13 @@ class Layers:
         tree = fed.digest
         if lowers:
             tree = chain_ids([*(one.diff_id for one in parents), tree])[-1]
-        if unpacked.owners:
+        noted = Noted.of(unpacked.owners, unpacked.skipped)
+        written = noted.to_bytes() if noted else b""
+        if written:
             with self._files.trying("note owners", temporary.name):
-                _write(temporary.fileno(), _OWNERS, unpacked.owners)
+                _write(temporary.fileno(), _OWNERS, written)
         with self._root(temporary) as root:
-            disk, inodes = self._workshop().measure(root)
+            taken = self._workshop().measure(root)
             fingerprint = self._workshop().fingerprint(root)
         return LayerRecord(
             tree=tree,
@@ -325,10 +355,11 @@ class Layers:
             media_type=media_type,
             blob=source if isinstance(source, Digest) else None,
             entries=unpacked.entries,
-            disk=disk,
-            inodes=inodes,
+            disk=taken.bytes,
+            inodes=taken.inodes,
             fingerprint=fingerprint,
             owners=self._owners,
+            noted=Digest.of(written) if written else None,
             lowers=lowers,
         )
 

@@ -6,6 +6,7 @@ is read, and not believed. Each says what it is a record of; under another name 
 record of that. Values and bytes, nothing is opened here.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -61,10 +62,11 @@ def _damaged(path: str) -> ContentError:
 
 # ---- names of files --------------------------------------------------------
 
-_PLAIN = re.compile(r"[A-Za-z0-9._-]+")
+_ODD = re.compile(r"[^A-Za-z0-9._-]")
 _NAME_MAX = 200
 
 
+@functools.lru_cache(1024)
 def tag_file(reference: Reference) -> str:
     """
     Name the file of a tag.
@@ -73,13 +75,14 @@ def tag_file(reference: Reference) -> str:
     name that is too long for a file keeps its beginning, and its hash tells it apart.
     """
     text = str(reference.tagged())
-    name = "".join(
-        c if _PLAIN.fullmatch(c) else "".join(f"%{byte:02X}" for byte in c.encode())
-        for c in text
-    )
+    name = _ODD.sub(_escaped, text)
     if len(name) > _NAME_MAX:
         name = f"{name[:100]}%{hashlib.sha256(text.encode()).hexdigest()}"
     return f"tags/{name}"
+
+
+def _escaped(odd: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in odd[0].encode())
 
 
 def image_file(digest: Digest) -> str:
@@ -158,6 +161,8 @@ class LayerRecord:
 
         owners: How its files are owned.
 
+        noted: Digest of the owners that are noted beside the tree, if there are any.
+
         lowers: The trees that it was unpacked on, the lowest first; empty if it is the
             same whatever is below it.
     """
@@ -172,6 +177,7 @@ class LayerRecord:
     inodes: int = 0
     fingerprint: str = ""
     owners: Owners = "keep"
+    noted: Digest | None = None
     lowers: tuple[Digest, ...] = ()
 
     def to_bytes(self) -> bytes:
@@ -179,7 +185,8 @@ class LayerRecord:
         body = attrs.asdict(self, recurse=False)
         for name in ("tree", "diff_id"):
             body[name] = str(body[name])
-        body["blob"] = None if self.blob is None else str(self.blob)
+        for name in ("blob", "noted"):
+            body[name] = None if body[name] is None else str(body[name])
         body["lowers"] = [str(tree) for tree in self.lowers]
         return _sealed(body)
 
@@ -195,8 +202,9 @@ class LayerRecord:
         try:
             for name in ("tree", "diff_id"):
                 body[name] = Digest.parse(body[name])
-            if body["blob"] is not None:
-                body["blob"] = Digest.parse(body["blob"])
+            for name in ("blob", "noted"):
+                if body[name] is not None:
+                    body[name] = Digest.parse(body[name])
             body["lowers"] = tuple(map(Digest.parse, body["lowers"]))
             return cls(**body)
         except (KeyError, TypeError, SpecError) as error:

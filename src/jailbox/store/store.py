@@ -4,6 +4,7 @@ The store as its users hold it: rooms of one directory, and the verbs that need 
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -13,14 +14,17 @@ from jailbox.spec.digest import Digest
 from jailbox.spec.reference import Reference
 from jailbox.store.adding import Additions, GcLock
 from jailbox.store.blobs import Blobs
+from jailbox.store.check import Checker, CheckReport
 from jailbox.store.gc import Collected, Collector
 from jailbox.store.images import Images
 from jailbox.store.layers import Layers, Opener
 from jailbox.store.leases import Lease
 from jailbox.store.place import default_path, open_store
+from jailbox.store.prune import Ledger, Pruned, candidates, is_old
 from jailbox.store.records import ImageRecord, Owners, tag_file
 from jailbox.store.tags import Tags
 from jailbox.store.trash import Trash
+from jailbox.store.usage import Usage, measure
 from jailbox.store.workshop import Workshop
 
 __all__ = ["Store"]
@@ -102,6 +106,9 @@ class Store:
         self.tags = Tags(self._files, self.images)
         self._collector = Collector(
             self._files, self._additions, gc_lock, self.images, self._trash
+        )
+        self._checker = Checker(
+            self._files, self.blobs, self.layers, self.images, self.tags, workshop
         )
 
     # ---- finding -----------------------------------------------------------
@@ -202,6 +209,55 @@ class Store:
         else:
             self.tags.remove(wish)
 
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        older_than: float | None = None,
+        timeout: float | None = None,
+    ) -> Pruned:
+        """
+        Remove images that were not used for long, with their names, and the garbage.
+
+        The least recently used go first, and those that are in use never. Without
+        arguments those go that have no name.
+
+        Args:
+            max_bytes: Remove until the store takes no more than that.
+
+            older_than: Remove what was not used for so many seconds.
+
+            timeout: As for `gc`.
+        """
+        self.gc(timeout=timeout)
+        before, now = self.usage(), time.time()
+        ledger = Ledger(before)
+        removed, kept = [], []
+        for image in candidates(
+            before, now=now, max_bytes=max_bytes, older_than=older_than
+        ):
+            enough = max_bytes is not None and ledger.total <= max_bytes
+            if enough and not is_old(image, now, older_than):
+                continue
+            try:
+                self.remove(image.digest, force=True)
+            except InUse:
+                kept.append(image.digest)
+                continue
+            except ImageNotFound:
+                pass  # Somebody else removed it: what it took is gone with it.
+            else:
+                removed.append(image.digest)
+            ledger.remove(image.digest)
+        self.gc(timeout=timeout)
+        total = self.usage().total
+        return Pruned(
+            removed=tuple(removed),
+            kept=tuple(kept),
+            freed=max(0, before.total - total),
+            total=total,
+        )
+
     def gc(self, *, timeout: float | None = None) -> Collected:
         """
         Delete what no image and no addition in progress needs.
@@ -215,6 +271,26 @@ class Store:
             DeadlineExceeded: If somebody adds something for longer than that.
         """
         return self._collector.run(timeout)
+
+    # ---- looking at all of it ----------------------------------------------
+
+    def usage(self) -> Usage:
+        """
+        Add up what the store takes of the disk, and which image takes how much of it.
+
+        Raises:
+            ContentError: If a record is damaged; `check` tells which are.
+        """
+        return measure(self._files, self.images, self.layers, self.tags)
+
+    def check(self, *, full: bool = False) -> CheckReport:
+        """
+        Look whether everything is what it should be. Nothing is changed.
+
+        Takes a moment for each object; with *full*, as long as reading everything: a
+        single bit that has flipped in a blob or in a file of a layer is found.
+        """
+        return self._checker.run(full=full)
 
     # ---- owning ------------------------------------------------------------
 

@@ -38,7 +38,7 @@ class Tags:
         Raises:
             ContentError: If the record of the name is damaged.
         """
-        record = self._record(tag_file(reference))
+        record = self.record(tag_file(reference))
         if record is None or record.reference != reference.tagged():
             return None
         return record.digest
@@ -87,7 +87,7 @@ class Tags:
         """
         found = {}
         for entry in self._files.list("tags"):
-            record = self._record(f"tags/{entry}")
+            record = self.record(f"tags/{entry}")
             if record is not None:
                 found[record.reference] = record.digest
         return dict(sorted(found.items()))
@@ -97,13 +97,23 @@ class Tags:
         found = []
         for entry in self._files.list("tags"):
             try:
-                record = self._record(f"tags/{entry}")
+                record = self.record(f"tags/{entry}")
             except ContentError:
                 continue
             if record is not None and record.digest == digest:
                 found.append(record.reference)
         return tuple(sorted(found))
 
-    def _record(self, name: str) -> TagRecord | None:
+    def file_of(self, record: TagRecord) -> str:
+        """Name the file that a record belongs in."""
+        return tag_file(record.reference)
+
+    def record(self, name: str) -> TagRecord | None:
+        """
+        Read the file of a tag; ``None`` if it is not there.
+
+        Raises:
+            ContentError: If it is damaged.
+        """
         data = self._files.read(name, "read a tag")
         return None if data is None else self._read(data, self._files.where(name))

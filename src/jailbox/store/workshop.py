@@ -9,7 +9,43 @@ process and without its rights. `jailbox.linux` has one; here is only what it mu
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["Unpacked", "Workshop"]
+__all__ = ["Measured", "NotedEntry", "NotedOwner", "Unpacked", "Workshop"]
+
+
+class NotedOwner(Protocol):
+    """Whose a file should be."""
+
+    @property
+    def path(self) -> bytes:
+        """Where it is in the tree."""
+
+    @property
+    def uid(self) -> int:
+        """Its owner."""
+
+    @property
+    def gid(self) -> int:
+        """Its group."""
+
+    @property
+    def mode(self) -> int:
+        """Its mode, type included."""
+
+
+class NotedEntry(NotedOwner, Protocol):
+    """What was left out."""
+
+    @property
+    def kind(self) -> str:
+        """Whether it is a device, an attribute, or something else."""
+
+    @property
+    def name(self) -> bytes:
+        """Of the attribute; else empty."""
+
+    @property
+    def device(self) -> tuple[int, int]:
+        """Major and minor number, of a device."""
 
 
 class Unpacked(Protocol):
@@ -24,23 +60,44 @@ class Unpacked(Protocol):
         """Whether it needed nothing that is below it."""
 
     @property
-    def owners(self) -> bytes:
+    def owners(self) -> Sequence[NotedOwner]:
         """Owners and modes that the tree could not be given; empty if it has them."""
+
+    @property
+    def skipped(self) -> Sequence[NotedEntry]:
+        """What was left out of the tree: devices, attributes."""
+
+
+class Measured(Protocol):
+    """What a tree takes."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on the disk."""
+
+    @property
+    def inodes(self) -> int:
+        """Files, directories and everything else."""
 
 
 class Workshop(Protocol):
     """Works on trees. Every descriptor is borrowed; every call blocks."""
 
     def unpack(
-        self, stream: int, target: int, *, lowers: Sequence[int] = ()
+        self,
+        stream: int,
+        target: int,
+        *,
+        lowers: Sequence[int] = (),
+        bottom: bool = False,
     ) -> Unpacked:
         """Unpack the plain tar *stream* into an empty directory."""
 
-    def remove(self, parent: int, name: str) -> None:
+    def remove(self, parent: int, name: str) -> object:
         """Delete a tree, whatever is in it."""
 
-    def measure(self, tree: int) -> tuple[int, int]:
-        """Return how many bytes a tree takes on the disk, and how many inodes."""
+    def measure(self, tree: int) -> Measured:
+        """Return what a tree takes on the disk."""
 
     def fingerprint(self, tree: int) -> str:
         """Return a digest of everything in a tree: names, modes, owners, content."""
