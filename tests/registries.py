@@ -12,13 +12,22 @@ from typing import Any
 import attrs
 
 from jailbox.errors import DigestMismatch, NotFound
+from jailbox.registry.http import Bounds
+from jailbox.registry.retry import Policy
+from jailbox.registry.settings import Settings
 from jailbox.registry.transfer import Layer
 from jailbox.spec import media
 from jailbox.spec.descriptor import Descriptor
 from jailbox.spec.digest import Digest
 from jailbox.testing import Registry
 
-__all__ = ["Made", "Shelf", "config_of", "index_of", "layer_of", "make", "put"]
+# Tests do not wait for what they provoke.
+HASTY = Settings(
+    bounds=Bounds(connect=2, stall=2, answer=2),
+    retries=Policy(attempts=4, backoff=0.01, backoff_max=0.02, retry_after_max=1),
+)
+
+__all__ = ["HASTY", "Made", "Shelf", "config_of", "index_of", "layer_of", "make", "put"]
 
 
 def layer_of(name: str, content: bytes = b"hi\n") -> tuple[bytes, str]:

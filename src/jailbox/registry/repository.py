@@ -361,5 +361,6 @@ def _digest_of(reply: Reply) -> Digest | None:
 
 
 def _media_type(reply: Reply) -> str | None:
-    text = reply.headers.get("content-type")
-    return text.partition(";")[0].strip().lower() if text else None
+    """Return what a document is called; ``None`` if that says nothing about it."""
+    text = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return text if text.startswith("application/vnd.") else None

@@ -9,7 +9,7 @@ __all__ = ["Habits", "Part"]
 Part: TypeAlias = Literal["layer", "config", "manifest"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Habits:
     """
     How a registry behaves. The defaults are those of a good one.
@@ -118,7 +118,7 @@ class Habits:
 
         null_tags: Without tags, the list of tags is ``null``.
 
-        drip: Seconds between two bytes of a body.
+        drip: Seconds between two bytes of a layer.
 
         headers: Headers that come without end: ``endless``; or one a second: ``drip``.
 
@@ -178,3 +178,12 @@ class Habits:
     drip: float = 0.0
     headers: Literal["endless", "drip"] | None = None
     says: str | None = None
+
+    def __repr__(self) -> str:
+        # What is usual goes without saying.
+        said = (
+            f"{each.name}={value!r}"
+            for each in attrs.fields(Habits)
+            if (value := getattr(self, each.name)) != each.default
+        )
+        return f"Habits({', '.join(said)})"

@@ -408,7 +408,7 @@ class Registry:
             data = data[: max(0, len(data) - 3)]
         if habits.long == part:
             data += b"and more"
-        told = attrs.evolve(told, body=data, drip=habits.drip)
+        told = attrs.evolve(told, body=data, drip=habits.drip if part == "layer" else 0)
         if habits.chunked:
             told = attrs.evolve(told, framing="chunked")
         elif habits.no_length:
