@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jailbox.errors import ContentError, DigestMismatch, NotFound, StoreError
+from jailbox.linux.workshop import DEFAULT_POLICY, UnpackPolicy
 from jailbox.spec.digest import Digest
 from jailbox.spec.document import chain_ids
 from jailbox.store.owners import Left, Noted, Owner
@@ -250,6 +251,7 @@ class TestAdding:
                 *,
                 lowers: Sequence[int] = (),
                 bottom: bool = False,
+                policy: UnpackPolicy = DEFAULT_POLICY,
             ) -> PlainUnpacked:
                 os.mkdir("half", dir_fd=target)
                 raise StoreError("unpack a layer", "half", 28)

@@ -6,11 +6,9 @@ The real one is tested where it is, and together with the store in `test_store_r
 """
 
 import contextlib
-import hashlib
 import io
 import os
 import shutil
-import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import BinaryIO
 import attrs
 
 from jailbox.errors import ContentError
+from jailbox.linux.workshop import DEFAULT_POLICY, UnpackPolicy
 from jailbox.store.feeding import Source
 from jailbox.store.owners import Left, Owner
 
@@ -95,6 +94,7 @@ class PlainWorkshop:
         *,
         lowers: Sequence[int] = (),
         bottom: bool = False,
+        policy: UnpackPolicy = DEFAULT_POLICY,
     ) -> PlainUnpacked:
         """Unpack a plain tar. A link to what is not in it needs lower layers."""
         self.unpacked += 1
@@ -142,20 +142,6 @@ class PlainWorkshop:
             found = os.lstat(path)
             seen[found.st_ino] = found.st_blocks * 512
         return PlainMeasured(sum(seen.values()), len(seen))
-
-    def fingerprint(self, tree: int) -> str:
-        """Hash names, modes, owners and content."""
-        top = f"/proc/self/fd/{tree}/."
-        hasher = hashlib.sha256()
-        for path in _below(top):
-            found = os.lstat(path)
-            words = (path[len(top) :], found.st_mode, found.st_uid, found.st_gid)
-            hasher.update(repr(words).encode())
-            if stat.S_ISREG(found.st_mode):
-                hasher.update(Path(path).read_bytes())
-            elif stat.S_ISLNK(found.st_mode):
-                hasher.update(os.readlink(path).encode())
-        return hasher.hexdigest()
 
 
 @contextlib.contextmanager

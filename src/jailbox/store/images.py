@@ -25,6 +25,7 @@ from jailbox.store.leases import Lease
 from jailbox.store.locks import (
     EXCLUSIVE,
     SHARED,
+    Held,
     adopt,
     holders,
     is_still,
@@ -43,6 +44,9 @@ __all__ = ["Images"]
 
 _CACHED: Final = 256
 _SHORT: Final = 4
+
+_PATIENCE: Final = 0.1
+"""Seconds that setting a tag, or looking, may delay a removal."""
 
 _FRESH: Final = 60
 """Seconds for which a lease does not note again that an image is used."""
@@ -360,7 +364,7 @@ class Images:
             except FileNotFoundError:
                 raise ImageNotFound(str(digest), where=self._files.path) from None
             with held:
-                if not adopt(held, EXCLUSIVE):
+                if not _adopted(held):
                     raise InUse(
                         "image",
                         str(digest),
@@ -381,3 +385,13 @@ class Images:
 
     def _read_document(self, digest: Digest) -> ImageDocument:
         return ImageDocument.from_bytes(self._blobs.read(digest))
+
+
+def _adopted(held: Held) -> bool:
+    """Lock against everybody; short looks of others do not count as use."""
+    deadline = time.monotonic() + _PATIENCE
+    while not adopt(held, EXCLUSIVE):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PATIENCE / 20)
+    return True

@@ -12,24 +12,26 @@ The order, which no crash may change: unpack below ``tmp``; one ``syncfs``; rena
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, TypeAlias
 
 from jailbox.errors import ContentError, DigestMismatch, NotFound
 from jailbox.linux.disk import sync_filesystem
+from jailbox.linux.workshop import UnpackPolicy
 from jailbox.spec.digest import Digest
 from jailbox.spec.document import chain_ids
 from jailbox.store.adding import Additions
 from jailbox.store.blobs import Blobs
 from jailbox.store.feeding import Fed, Source, feed
 from jailbox.store.files import RECORD_FILE, Files, Temporary
+from jailbox.store.fingerprint import fingerprint
 from jailbox.store.locks import EXCLUSIVE
 from jailbox.store.owners import Noted
-from jailbox.store.records import LayerRecord, Owners, layer_file
+from jailbox.store.records import LayerRecord, layer_file
 from jailbox.store.trash import Trash
 from jailbox.store.workshop import Unpacked, Workshop
 
-__all__ = ["Layers", "Opener", "tree_directory"]
+__all__ = ["Layers", "Opener", "Unverifiable", "tree_directory"]
 
 Opener: TypeAlias = Callable[[BinaryIO, str], Source]
 """Makes plain bytes of packed ones: (file, media type) to what is read from."""
@@ -47,6 +49,10 @@ def tree_directory(tree: Digest) -> str:
     return f"trees/{tree.hex}"
 
 
+class Unverifiable(Exception):
+    """A tree came from bytes that are not here any more."""
+
+
 class Layers:
     """The layers of a store."""
 
@@ -58,7 +64,7 @@ class Layers:
         trash: Trash,
         workshop: Callable[[], Workshop],
         opener: Opener,
-        owners: Owners,
+        policy: UnpackPolicy,
     ) -> None:
         self._files = files
         self._additions = additions
@@ -66,7 +72,7 @@ class Layers:
         self._trash = trash
         self._workshop = workshop
         self._opener = opener
-        self._owners = owners
+        self._policy = policy
 
     # ---- finding -----------------------------------------------------------
 
@@ -234,6 +240,62 @@ class Layers:
             finally:
                 self._trash.drop(temporary)
 
+    # ---- checking ----------------------------------------------------------
+
+    def problem(
+        self, record: LayerRecord, packed: Iterable[tuple[Digest, str]]
+    ) -> str | None:
+        """
+        Say what is wrong with a tree, reading all of it; ``None`` if nothing is.
+
+        Args:
+            record: The layer.
+
+            packed: Blobs that it could be unpacked from, and what they are called. It
+                is unpacked again from the first that is there, and compared.
+
+        Raises:
+            Unverifiable: If there is nothing to compare it with.
+        """
+        self.noted(record)
+        with (
+            self.opened(record.tree) as tree,
+            self._files.trying("read a layer", tree_directory(record.tree)),
+        ):
+            found = fingerprint(tree)
+        wanted = record.fingerprint
+        if not wanted:
+            for blob, media_type in packed:
+                if self._blobs.size(blob) is not None:
+                    wanted = self._again(record, blob, media_type)
+                    break
+            else:
+                raise Unverifiable
+        return None if found == wanted else "has changed since it was unpacked"
+
+    def _again(self, record: LayerRecord, blob: Digest, media_type: str) -> str:
+        """Unpack a layer once more, below ``tmp``; return its fingerprint."""
+        lowers = []
+        for lower in record.lowers:
+            one = self.get(lower)
+            if one is None:
+                raise NotFound("layer", str(lower), where=self._files.path)
+            lowers.append(one)
+        temporary = self._files.temporary("check a layer", directory=True)
+        try:
+            _, fed, _ = self._unpack(blob, media_type, lowers, temporary)
+            if fed.digest != record.diff_id:
+                raise DigestMismatch(str(record.diff_id), str(fed.digest), str(blob))
+            with (
+                self._root(temporary) as root,
+                self._files.trying("read a layer", temporary.name),
+            ):
+                return fingerprint(root)
+        finally:
+            self._trash.drop(temporary)
+
+    # ---- the steps ---------------------------------------------------------
+
     def _lock(
         self, diff_id: Digest, timeout: float | None
     ) -> contextlib.AbstractContextManager[object]:
@@ -259,7 +321,7 @@ class Layers:
                 unpacked, fed = feed(
                     first,
                     lambda stream: self._workshop().unpack(
-                        stream, target, bottom=not parents
+                        stream, target, bottom=not parents, policy=self._policy
                     ),
                     also=keep,
                 )
@@ -275,7 +337,7 @@ class Layers:
                 unpacked, refed = feed(
                     second,
                     lambda stream: self._workshop().unpack(
-                        stream, target, lowers=lowers
+                        stream, target, lowers=lowers, policy=self._policy
                     ),
                 )
             if refed != fed:
@@ -347,7 +409,11 @@ class Layers:
                 _write(temporary.fileno(), _OWNERS, written)
         with self._root(temporary) as root:
             taken = self._workshop().measure(root)
-            fingerprint = self._workshop().fingerprint(root)
+            # What was unpacked from a blob can be unpacked again, to be compared.
+            mark = ""
+            if not isinstance(source, Digest):
+                with self._files.trying("take a fingerprint", temporary.name):
+                    mark = fingerprint(root)
         return LayerRecord(
             tree=tree,
             diff_id=fed.digest,
@@ -357,8 +423,8 @@ class Layers:
             entries=unpacked.entries,
             disk=taken.bytes,
             inodes=taken.inodes,
-            fingerprint=fingerprint,
-            owners=self._owners,
+            fingerprint=mark,
+            owners=self._policy.owners,
             noted=Digest.of(written) if written else None,
             lowers=lowers,
         )

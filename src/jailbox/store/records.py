@@ -157,7 +157,8 @@ class LayerRecord:
 
         inodes: How many its tree takes.
 
-        fingerprint: Of the tree as it was unpacked.
+        fingerprint: Of the tree as it was unpacked; empty if it was unpacked from a
+            blob, which can be done again.
 
         owners: How its files are owned.
 

@@ -10,18 +10,20 @@ from types import TracebackType
 from typing import Self
 
 from jailbox.errors import ImageNotFound, InUse
+from jailbox.linux.workshop import DEFAULT_POLICY, UnpackPolicy
 from jailbox.spec.digest import Digest
 from jailbox.spec.reference import Reference
 from jailbox.store.adding import Additions, GcLock
 from jailbox.store.blobs import Blobs
 from jailbox.store.check import Checker, CheckReport
+from jailbox.store.decompress import open_layer
 from jailbox.store.gc import Collected, Collector
 from jailbox.store.images import Images
 from jailbox.store.layers import Layers, Opener
 from jailbox.store.leases import Lease
 from jailbox.store.place import default_path, open_store
 from jailbox.store.prune import Ledger, Pruned, candidates, is_old
-from jailbox.store.records import ImageRecord, Owners, tag_file
+from jailbox.store.records import ImageRecord, tag_file
 from jailbox.store.tags import Tags
 from jailbox.store.trash import Trash
 from jailbox.store.usage import Usage, measure
@@ -53,8 +55,8 @@ class Store:
         path: str | os.PathLike[str] | None,
         *,
         workshop: Callable[[], Workshop],
-        opener: Opener,
-        owners: Owners = "keep",
+        opener: Opener = open_layer,
+        policy: UnpackPolicy = DEFAULT_POLICY,
         read_only: bool = False,
         timeout: float = 600,
     ) -> None:
@@ -68,7 +70,7 @@ class Store:
 
             opener: Makes plain bytes of packed layers.
 
-            owners: How files of layers that are unpacked are owned.
+            policy: Bounds of layers that are unpacked, and how their files are owned.
 
             read_only: Never write: images can be found and leased.
 
@@ -98,7 +100,7 @@ class Store:
             self._trash,
             workshop,
             opener,
-            owners,
+            policy,
         )
         self.images = Images(
             self._files, self._additions, gc_lock, self.blobs, self.layers
@@ -108,7 +110,7 @@ class Store:
             self._files, self._additions, gc_lock, self.images, self._trash
         )
         self._checker = Checker(
-            self._files, self.blobs, self.layers, self.images, self.tags, workshop
+            self._files, self.blobs, self.layers, self.images, self.tags
         )
 
     # ---- finding -----------------------------------------------------------

@@ -9,6 +9,8 @@ process and without its rights. `jailbox.linux` has one; here is only what it mu
 from collections.abc import Sequence
 from typing import Protocol
 
+from jailbox.linux.workshop import UnpackPolicy
+
 __all__ = ["Measured", "NotedEntry", "NotedOwner", "Unpacked", "Workshop"]
 
 
@@ -90,6 +92,7 @@ class Workshop(Protocol):
         *,
         lowers: Sequence[int] = (),
         bottom: bool = False,
+        policy: UnpackPolicy = ...,
     ) -> Unpacked:
         """Unpack the plain tar *stream* into an empty directory."""
 
@@ -98,6 +101,3 @@ class Workshop(Protocol):
 
     def measure(self, tree: int) -> Measured:
         """Return what a tree takes on the disk."""
-
-    def fingerprint(self, tree: int) -> str:
-        """Return a digest of everything in a tree: names, modes, owners, content."""
