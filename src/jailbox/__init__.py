@@ -42,6 +42,7 @@ from jailbox.errors import (
 from jailbox.image import Image
 from jailbox.spec.change import Change
 from jailbox.spec.container import ContainerState
+from jailbox.spec.image import ImageConfig
 from jailbox.spec.limits import Limits
 from jailbox.spec.mount import Mount
 from jailbox.spec.network import Network
@@ -65,6 +66,7 @@ __all__ = [
     "ExitError",
     "HostError",
     "Image",
+    "ImageConfig",
     "ImageNotFound",
     "JailboxError",
     "LaunchError",

@@ -5,7 +5,7 @@ Container, and `run`: what users hold. Thin: every line of work is an engine's.
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
@@ -13,7 +13,8 @@ import attrs
 
 from jailbox.engine.base import Box, Io, LogEntry, Stats
 from jailbox.engine.choose import default_engine
-from jailbox.errors import SpecError, SpecTypeError
+from jailbox.engine.logs import chosen
+from jailbox.errors import SpecError, SpecTypeError, StateError
 from jailbox.flow import drive
 from jailbox.image import Image
 from jailbox.spec.change import Change
@@ -121,8 +122,10 @@ def run(
     mounts: Iterable[Mount] = (),
     network: NetworkMode | Network = "none",
     hostname: str | None = None,
+    domainname: str | None = None,
     read_only: bool = False,
     security: Security | None = None,
+    tty: tuple[int, int] | bool | None = None,
     stderr: Stderr | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Result[Any]:
@@ -168,19 +171,24 @@ def run(
 
         user: As whom: a number, a name of the image, either with ``:group``.
 
-        groups: Supplementary groups.
+        groups: Supplementary groups, besides those that the image gives the user.
 
         umask: Permission bits that new files do not get.
 
         mounts: What else is seen inside: `Mount.bind`, `Mount.tmpfs`, `Mount.device`.
 
-        network: ``none`` or ``host``.
+        network: ``none`` or ``host``; a `Network` has names and addresses too.
 
         hostname: Its host name.
+
+        domainname: What follows it in its full name.
 
         read_only: The root file system cannot be written to.
 
         security: What it may do.
+
+        tty: A terminal of its own, at which *input* is typed and of which everything
+            is standard output: columns and rows, or ``True`` for 80 by 24.
 
         stderr: ``"stdout"`` puts standard error into standard output.
 
@@ -213,7 +221,9 @@ def run(
         security=security,
         network=network,
         hostname=hostname,
+        domainname=domainname,
         read_only=read_only,
+        tty=tty,
         stderr=stderr,
         pass_fds=len(fds),
     )
@@ -297,6 +307,8 @@ class Container:
         entrypoint: What stands before *command* instead of the image's entry point;
             ``[]`` for nothing.
 
+        tty: A terminal for the main program. What it writes is in `logs`.
+
         name: Its name; by default one is made.
 
         labels: Texts of the caller.
@@ -328,8 +340,10 @@ class Container:
         mounts: Iterable[Mount] = (),
         network: NetworkMode | Network = "none",
         hostname: str | None = None,
+        domainname: str | None = None,
         read_only: bool = False,
         security: Security | None = None,
+        tty: tuple[int, int] | bool | None = None,
         stop_signal: int | str | None = None,
         stop_timeout: float | timedelta = 10.0,
         detach: bool = False,
@@ -351,7 +365,9 @@ class Container:
             security=security,
             network=network,
             hostname=hostname,
+            domainname=domainname,
             read_only=read_only,
+            tty=tty,
             stop_signal=stop_signal,
             stop_timeout=stop_timeout,
             detach=detach,
@@ -420,6 +436,16 @@ class Container:
         """``created``, ``running``, ``paused`` or ``stopped``; ``None`` if removed."""
         return self._box.state
 
+    @property
+    def result(self) -> "Result[Any] | None":
+        """What came of its last run; ``None`` while it runs, and before the first."""
+        return self._box.result
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its main program inside of it; ``None`` if it does not run."""
+        return self._box.pid
+
     # --- life ----------------------------------------------------------------------
 
     def create(self) -> Self:
@@ -447,6 +473,17 @@ class Container:
         """
         drive(self._box.stop(_seconds(timeout)))
 
+    def restart(self, timeout: float | timedelta | None = None) -> Self:
+        """
+        Stop it, if it runs, and start it again. Its files are kept.
+
+        Args:
+            timeout: Seconds between its stop signal and the end; by default its
+                *stop_timeout*.
+        """
+        self.stop(timeout)
+        return self.start()
+
     def kill(self, signal: int | str = "SIGKILL") -> None:
         """Send its main program a signal; SIGKILL ends everything in it."""
         drive(self._box.kill(signal_number(signal, "signal")))
@@ -468,8 +505,22 @@ class Container:
         """
         return drive(self._box.wait(_seconds(timeout)))
 
-    def remove(self) -> None:
-        """End it and remove everything of it. Idempotent."""
+    def remove(self, *, force: bool = True) -> None:
+        """
+        End it and remove everything of it. Idempotent.
+
+        Args:
+            force: Also if it runs.
+
+        Raises:
+            StateError: If it runs, without *force*.
+        """
+        if not force:
+            state = self.state
+            if state in {ContainerState.RUNNING, ContainerState.PAUSED}:
+                raise StateError(
+                    self.name, str(state), "remove", ["created", "stopped"]
+                )
         drive(self._box.remove())
         if self._closer is not None:
             self._closer.detach()
@@ -657,9 +708,24 @@ class Container:
         """What it uses now."""
         return self._box.stats()
 
-    def logs(self) -> tuple[LogEntry, ...]:
-        """What its main program wrote so far, in pieces with their time."""
-        return tuple(self._box.logs())
+    def logs(
+        self,
+        *,
+        since: float | timedelta | datetime | None = None,
+        tail: int | None = None,
+        stream: str | None = None,
+    ) -> tuple[LogEntry, ...]:
+        """
+        What its main program wrote so far, in pieces with their time.
+
+        Args:
+            since: Only what was written later: a moment, or so long ago (seconds).
+
+            tail: Only so many last lines.
+
+            stream: Only ``stdout`` or ``stderr``.
+        """
+        return chosen(self._box.logs(), since=since, tail=tail, stream=stream)
 
     def __repr__(self) -> str:
         return f"<Container {self.name!r} {self.state or 'removed'}>"

@@ -9,7 +9,7 @@ from typing import Self
 
 import attrs
 
-from jailbox.spec.image import Directory, Host, Source
+from jailbox.spec.image import NO_CONFIG, Directory, Host, ImageConfig, Source
 from jailbox.spec.texts import AnyPath
 
 __all__ = ["Image"]
@@ -41,11 +41,13 @@ class Image:
         return cls(Host())
 
     @classmethod
-    def from_dir(cls, path: AnyPath) -> Self:
+    def from_dir(cls, path: AnyPath, config: ImageConfig | None = None) -> Self:
         """
         A directory as root file system. It is never written to.
 
         Args:
             path: Absolute path of the directory.
+
+            config: How it wants to be run: its command, user, variables, ...
         """
-        return cls(Directory(path))
+        return cls(Directory(path, NO_CONFIG if config is None else config))

@@ -46,7 +46,9 @@ def facts(kind: str = "v2-root") -> HostFacts:
 
 def compiled(spec: ContainerSpec, where: HostFacts) -> Compiled:
     """Compile for a keeper called K."""
-    return compile_container(spec, where, ROOTFS, keeper="K", prepared=0)
+    return compile_container(
+        spec, where, ROOTFS, keeper="K", prepared=0, hostname="box"
+    )
 
 
 def text(spec: ContainerSpec, where: HostFacts) -> str:
@@ -55,7 +57,7 @@ def text(spec: ContainerSpec, where: HostFacts) -> str:
     program = spec.program(ImageConfig()) or ProgramSpec(argv=("true",))
     user = identify(program.user, program.groups, ROOTFS.passwd, ROOTFS.group)
     main = compile_program(program, spec, ROOTFS, found.security, user, hostname="box")
-    plan = attrs.evolve(found.plan, program=main, hostname="box")
+    plan = attrs.evolve(found.plan, program=main)
     return plan.describe() + "\n"
 
 

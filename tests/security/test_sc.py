@@ -290,7 +290,7 @@ class TestSc16:
             mounts=[jb.Mount.bind(tmp_path, "/x", writable=True)],
         )
         filters = {
-            engine.compile(spec, engine.rootfs(spec)).security.seccomp
+            engine.compile(spec, engine.rootfs(spec), hostname="box").security.seccomp
             for spec in (plain, dressed)
         }
 

@@ -50,6 +50,27 @@ static int join_groups(struct stage *stage)
   return 0;
 }
 
+/* Inherited by whatever runs in the jail.  Here, because the host's /proc is
+ * in sight, and what init's own shows of it belongs to nobody in the jail. */
+static int set_oom_score(struct stage *stage)
+{
+  char number[24];
+  int64_t wanted = stage->launch->start->oom_score_adj;
+  struct text text = text_into(number, sizeof(number));
+  if (wanted == 0)
+    return 0;
+  text_add(&text, wanted < 0 ? "-" : "");
+  text_add_number(&text, (uint64_t)(wanted < 0 ? -wanted : wanted));
+  long fd =
+    sys_openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
+  long rc = fd < 0 ? fd : sys_write((int)fd, number, text_length(number));
+  if (fd >= 0)
+    (void)sys_close((int)fd);
+  return rc < 0
+           ? refuse(stage->report, JB_STEP_PRIORITY, rc, -1, "oom_score_adj")
+           : 0;
+}
+
 static int build_root(struct stage *stage)
 {
   return ops_run(stage->launch, stage->slots, stage->report);
@@ -153,6 +174,7 @@ static const struct {
   {JB_STEP_LIFE, tie_to_keeper},      /* before anything can be left behind */
   {JB_STEP_CGROUP_JOIN, join_groups}, /* bounded from the first mount on, and
                                           before the cgroup namespace is made */
+  {JB_STEP_PRIORITY, set_oom_score},  /* while we see the host's /proc */
   {JB_STEP_NONE, build_root},         /* needs the keeper's rights; names its
                                           own steps */
   {JB_STEP_NONE, keep_layer},         /* root of the jail may not open it */

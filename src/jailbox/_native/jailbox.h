@@ -210,7 +210,7 @@ struct jb_program {
   int32_t pass_first; /* further descriptors, from number 3 upwards */
   int32_t pass_count;
   int32_t nice;
-  int32_t oom_score_adj;
+  int32_t reserved2;
   uint64_t timeout_ns; /* 0: none */
   uint16_t rows;
   uint16_t columns;
@@ -260,10 +260,10 @@ struct jb_start {
   uint32_t cpus;          /* how many the jail may use at once */
   uint32_t fail_step;     /* test builds: this step is refused ... */
   uint32_t fail_errno;    /* ... with this errno */
-  uint32_t reserved;
-  int32_t listener; /* a keeper that outlives its host: descriptor of */
-  int32_t hold;     /* the socket for visitors, our end of channel, */
-  int32_t home;     /* and the directory for the record of the end */
+  int32_t oom_score_adj;  /* of everything in it, 0: as the keeper's */
+  int32_t listener;       /* a keeper that outlives its host: descriptor of */
+  int32_t hold;           /* the socket for visitors, our end of channel, */
+  int32_t home;           /* and the directory for the record of the end */
   uint32_t reserved2;
   struct jb_program program;
 };
@@ -285,7 +285,8 @@ enum jb_op_kind {
   JB_OP_READONLY = 12, /* path becomes read-only */
   JB_OP_SYSCTL = 13,   /* path below /proc/sys, value data; slot is a procfs */
   JB_OP_NAMESPACES = 14, /* own namespaces but that of mounts */
-  JB_OP_OPEN = 15,       /* slot = what is at path now */
+  JB_OP_OPEN = 15,       /* slot = what is at path now, in slot source or (-1)
+                            in the root */
   JB_OP_TAKE = 16,       /* slot = descriptor source, as it is */
   JB_OP_GRAFT = 17,      /* tree source is mounted at path of the tree slot */
   JB_OP_STAGE = 18,      /* begin a place where layers have names */
@@ -316,8 +317,9 @@ struct jb_op {
   uint32_t mode;
   uint32_t uid;
   uint32_t gid;
-  uint32_t reserved;
-  uint64_t attr;   /* MOUNT_ATTR_* */
+  uint32_t over; /* OVERLAY: one more than the slot of a layer of ours above the
+                      image's, 0: none */
+  uint64_t attr; /* MOUNT_ATTR_* */
   uint64_t number; /* NODE: the device.  MASK: a slot.  OVERLAY: 1 + the slot
                       for its layers without the writable one, or 0 */
   struct jb_span path;

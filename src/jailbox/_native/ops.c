@@ -334,7 +334,12 @@ static int make_overlay(struct room *room, int slot, int layer)
   long fs = sys_fsopen("overlay", FSOPEN_CLOEXEC);
   if (fs < 0)
     return give_up(room, JB_STEP_OVERLAY, fs, "overlay");
-  long rc = overlay_lowers(room, (int)fs);
+  uint32_t over = room->op->over;
+  long rc = 0;
+  if (over != 0 && layer >= 0)
+    rc = overlay_lower((int)fs, slot_at(room, (int)over - 1), ".");
+  if (rc == 0)
+    rc = overlay_lowers(room, (int)fs);
   if (rc == 0)
     rc = overlay_options(room, (int)fs);
   if (rc == 0 && layer >= 0)
@@ -535,8 +540,13 @@ static long make_target(const struct room *room, const char *path)
 static int op_open(struct room *room)
 {
   const char *path = op_path(room);
-  long fd = room->root < 0 ? sys_openat(AT_FDCWD, path, PATH_FLAGS, 0)
-                           : reach(room, path, O_NOFOLLOW);
+  long fd;
+  if (room->op->source >= 0)
+    fd = sys_openat(slot_at(room, room->op->source), path,
+                    PATH_FLAGS | O_NOFOLLOW, 0);
+  else
+    fd = room->root < 0 ? sys_openat(AT_FDCWD, path, PATH_FLAGS, 0)
+                        : reach(room, path, O_NOFOLLOW);
   if (fd < 0)
     return give_up(room, JB_STEP_ATTACH, fd, path);
   room->slots[room->op->slot] = (int)fd;

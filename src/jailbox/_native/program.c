@@ -118,21 +118,7 @@ static int set_priority(struct passage *passage)
                                record_at(passage->record, program->affinity));
   if (rc < 0)
     return deny(passage, JB_STEP_PRIORITY, rc, "nice or affinity");
-  if (program->oom_score_adj == 0)
-    return 0;
-  char number[24];
-  struct text text = text_into(number, sizeof(number));
-  if (program->oom_score_adj < 0)
-    text_add(&text, "-");
-  text_add_number(&text, (uint64_t)(program->oom_score_adj < 0
-                                      ? -(int64_t)program->oom_score_adj
-                                      : program->oom_score_adj));
-  long fd =
-    sys_openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
-  rc = fd < 0 ? fd : sys_write((int)fd, number, text_length(number));
-  if (fd >= 0)
-    (void)sys_close((int)fd);
-  return rc < 0 ? deny(passage, JB_STEP_PRIORITY, rc, "oom_score_adj") : 0;
+  return 0;
 }
 
 static void make_directories(char *path)

@@ -375,9 +375,10 @@ static bool start_program(struct supervisor *self, const struct record *record,
   struct spawned spawned = {.terminal = -1};
   struct jb_program logged = *program;
   int more[JB_FDS_MAX + 4];
+  bool log = (program->flags & JB_PROGRAM_LOG) != 0 && program->log >= 0;
+  bool terminal = (program->flags & JB_PROGRAM_TTY) != 0;
   self->started = clock_now();
-  if ((program->flags & JB_PROGRAM_LOG) != 0 && program->log >= 0 &&
-      count <= JB_FDS_MAX) {
+  if (log && !terminal && count <= JB_FDS_MAX) {
     for (size_t i = 0; i < count; i++)
       more[i] = fds[i];
     long rc = log_output(self, &logged, more, count);
@@ -407,8 +408,14 @@ static bool start_program(struct supervisor *self, const struct record *record,
   if ((program->flags & JB_PROGRAM_QUIET) == 0)
     (void)channel_send(self->channel, &started, sizeof(started),
                        &spawned.terminal, spawned.terminal >= 0 ? 1 : 0);
-  if (spawned.terminal >= 0)
+  if (log && terminal) {
+    /* One stream, which ends when nobody has the terminal open any more. */
+    self->pipes[0] = spawned.terminal;
+    self->log = fds[program->log];
+    self->log_left = program->log_limit;
+  } else if (spawned.terminal >= 0) {
     (void)sys_close(spawned.terminal);
+  }
   return true;
 }
 

@@ -107,6 +107,14 @@ class Box(Protocol):
     def state(self) -> ContainerState | None:
         """The state it is in now; ``None`` when it is removed."""
 
+    @property
+    def result(self) -> Result[Any] | None:
+        """What came of its last run, if that is over."""
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its main program in it, while it runs."""
+
     def start(self, timeout: float | None) -> Flow[None]:
         """Start it."""
 

@@ -108,6 +108,23 @@ class LocalBox:
             self._look()
             return self._state
 
+    @property
+    def result(self) -> Result[Any] | None:
+        """What came of its last run, if that is over."""
+        with self._lock:
+            self._look()
+            if self._state is STOPPED and self._result is None:
+                self._ended()
+            return self._result
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its main program in it, while it runs."""
+        with self._lock:
+            self._look()
+            running = self._state in {RUNNING, PAUSED}
+            return self._main.pid if running and self._main is not None else None
+
     def _look(self) -> None:
         """Notice that it has ended by itself."""
         channel = None if self._sandbox is None else self._sandbox.channel
@@ -191,10 +208,12 @@ class LocalBox:
         engine = self._engine
         rootfs = engine.rootfs(spec)
         compiled = engine.compile(
-            spec, rootfs, keep_layer=True, reuse=self._layer is not None
+            spec,
+            rootfs,
+            hostname=self.hostname,
+            keep_layer=True,
+            reuse=self._layer is not None,
         )
-        plan = attrs.evolve(compiled.plan, hostname=self.hostname)
-        compiled = attrs.evolve(compiled, plan=plan)
         self._rootfs, self._compiled = rootfs, compiled
         keeper = self._own_keeper()
         sandbox = Sandbox(
@@ -506,7 +525,7 @@ class LocalBox:
         security = self._compiled.security
         return Program(
             agent=True,
-            groups=None if security.one_id else (),
+            groups=None if security.ids == 1 else (),
             bounding=security.capabilities | _AGENT_CAPABILITIES,
             permitted=_AGENT_CAPABILITIES,
             no_new_privs=True,

@@ -155,11 +155,13 @@ class DetachedBox(LocalBox):
         )
         try:
             self._rootfs = engine.rootfs(self._spec)
-            compiled = engine.compile(
-                self._spec, self._rootfs, keeper=keeper, keep_layer=True
+            self._compiled = engine.compile(
+                self._spec,
+                self._rootfs,
+                hostname=self.hostname,
+                keeper=keeper,
+                keep_layer=True,
             )
-            plan = attrs.evolve(compiled.plan, hostname=self.hostname)
-            self._compiled = attrs.evolve(compiled, plan=plan)
             main = self._main_program()
             self._write_record(home)
             with (

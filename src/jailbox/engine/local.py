@@ -26,7 +26,7 @@ from jailbox.linux.probe import landlock_abi
 from jailbox.linux.record import Descriptors, encode_start
 from jailbox.linux.state import run_directory
 from jailbox.run.compile import Compiled, compile_container, compile_program
-from jailbox.run.host import host_rootfs
+from jailbox.run.host import HOSTNAME, host_rootfs
 from jailbox.run.images import directory_rootfs
 from jailbox.run.process import Process
 from jailbox.run.rootfs import Rootfs
@@ -46,9 +46,6 @@ T = TypeVar("T")
 _KEPT = 256
 """How many plans and records are kept; one is some 6 KiB."""
 
-_HOSTNAME = "jailbox"
-"""The host name of a jail that nobody named, so that its plan is like the others'."""
-
 
 class _Recent(OrderedDict[Hashable, Any]):
     """What was made lately, by what it was made from."""
@@ -62,6 +59,18 @@ class _Recent(OrderedDict[Hashable, Any]):
             if len(self) > _KEPT:
                 self.popitem(last=False)
         return found
+
+
+def _resolver() -> str | None:
+    """How the host finds names, for a jail that shares its network."""
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            return file.read(_RESOLVER_MAX)
+    except OSError:
+        return None
+
+
+_RESOLVER_MAX = 64 << 10
 
 
 @attrs.frozen
@@ -149,8 +158,11 @@ class LocalEngine:
                 return self._recent.of(
                     ("host", private), lambda: host_rootfs(network=not private)
                 )
-            case Directory(path):
-                return directory_rootfs(path)
+            case Directory(path, config):
+                rootfs = directory_rootfs(path, config)
+                if spec.network.private:
+                    return rootfs
+                return attrs.evolve(rootfs, resolver=_resolver())
         raise SpecError(
             "image",
             "is no image",
@@ -163,6 +175,7 @@ class LocalEngine:
         spec: ContainerSpec,
         rootfs: Rootfs,
         *,
+        hostname: str,
         keep_layer: bool = False,
         reuse: bool = False,
         keeper: Keeper | None = None,
@@ -180,7 +193,7 @@ class LocalEngine:
         # Containers that differ in their name alone are made the same way.
         nameless = attrs.evolve(spec, name=None, labels=None)
         return self._recent.of(
-            (nameless, rootfs, name, prepared, stack, keep_layer, reuse),
+            (nameless, rootfs, name, prepared, stack, keep_layer, reuse, hostname),
             lambda: compile_container(
                 spec,
                 self.facts,
@@ -188,6 +201,7 @@ class LocalEngine:
                 keeper=name,
                 prepared=prepared,
                 stack=stack,
+                hostname=hostname,
                 keep_layer=keep_layer,
                 reuse=reuse,
             ),
@@ -230,12 +244,12 @@ class LocalEngine:
                 "is missing, and the image names no command",
                 accepted="['program', ...]",
             )
-        compiled = self.compile(spec, rootfs)
-        hostname = spec.hostname or _HOSTNAME
+        hostname = spec.hostname or HOSTNAME
+        compiled = self.compile(spec, rootfs, hostname=hostname)
         main = self.compile_program(program, spec, rootfs, compiled, hostname=hostname)
         # One wake-up less: what is run to its end was executed.
-        main = attrs.evolve(main, quiet=True)
-        plan = attrs.evolve(compiled.plan, hostname=hostname, program=main)
+        main = attrs.evolve(main, quiet=main.tty is None)
+        plan = attrs.evolve(compiled.plan, program=main)
         return _Prepared(attrs.evolve(compiled, plan=plan), main)
 
     # --- doing -------------------------------------------------------------------
@@ -265,7 +279,7 @@ class LocalEngine:
             records=self.record,
         )
         wanted = Wanted(
-            stdin=source is not None,
+            stdin=source is not None and spec.tty is None,
             merge=spec.stderr == "stdout",
             text=io.text,
             pass_fds=io.pass_fds,
@@ -275,6 +289,9 @@ class LocalEngine:
         process: Process[Any] | None = sandbox.start(ready.program, wanted)
         assert process is not None  # noqa: S101  # there is a program
         try:
+            if spec.tty is not None:
+                # Its terminal comes with the news that it was executed.
+                yield from process.begin()
             return (yield from process.communication(source))
         finally:
             process.close()

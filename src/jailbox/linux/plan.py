@@ -106,6 +106,8 @@ class Overlay:
     mounts ``0``, ``1``, ... of the tree there, so many. *below* is a slot for the same
     without the writable layer, to compare with; ``-1`` is none. With *by_name* layers
     get names between a `Stage` and a `Strike`, for kernels that take no descriptors.
+    With *given*, a slot, there is a layer above them that is not the image's: nothing
+    is compared with it.
     """
 
     slot: int
@@ -120,11 +122,13 @@ class Overlay:
     stack: int = 0
     below: int = -1
     by_name: bool = False
+    given: int = -1
 
     def describe(self) -> str:
         """Tell the operation in one line."""
         more = " userxattr" * self.userxattr + " volatile" * self.volatile
         more += " by name" * self.by_name
+        more += f" given {self.given}" if self.given >= 0 else ""
         lowers = ",".join(map(str, self.lowers))
         lowers += f"/0..{self.stack - 1}" if self.stack else ""
         more += f" below {self.below}" if self.below >= 0 else ""
@@ -246,6 +250,7 @@ class Link:
     slot: int
     path: str
     target: str
+    exist_ok: bool = False
 
     def describe(self) -> str:
         """Tell the operation in one line."""
@@ -275,6 +280,7 @@ class File:
     path: str
     content: bytes
     mode: int = 0o644
+    exist_ok: bool = False
 
     def describe(self) -> str:
         """Tell the operation in one line."""
@@ -283,14 +289,16 @@ class File:
 
 @attrs.frozen
 class Open:
-    """*slot* = what is at *path* now."""
+    """*slot* = what is at *path* now, of the slot *within* (``-1``: of the root)."""
 
     slot: int
     path: str
+    within: int = -1
 
     def describe(self) -> str:
         """Tell the operation in one line."""
-        return f"{self.slot} = open {self.path!r}"
+        place = "" if self.within < 0 else f"{self.within}:"
+        return f"{self.slot} = open {place}{self.path!r}"
 
 
 @attrs.frozen
@@ -513,6 +521,10 @@ class LaunchPlan:
 
         hostname: Host name.
 
+        domainname: Domain name, as ``domainname(1)`` shows it.
+
+        oom_score_adj: How willingly the kernel ends it when memory is short.
+
         wall: Seconds until everything is killed, or ``None``.
 
         cpu_time: Seconds of processor time of everything together, or ``None``.
@@ -545,6 +557,8 @@ class LaunchPlan:
     layer: int = -1
     keep_layer: bool = False
     hostname: str = ""
+    domainname: str = ""
+    oom_score_adj: int = 0
     wall: float | None = None
     cpu_time: float | None = None
     cpu_group: int = -1

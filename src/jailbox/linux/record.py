@@ -315,7 +315,7 @@ _NO_PROGRAM = Program(no_new_privs=False)
 
 
 def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes:
-    flags = source = mode = attr = number = 0
+    flags = source = mode = attr = number = over = 0
     slot = -1
     path: Span = _NOTHING
     data: Span = _NOTHING
@@ -331,11 +331,11 @@ def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes
                 source = fds.sources + sources[id(op)]
         case Overlay(
             slot, lowers, source, name, userxattr, volatile, reuse, mode, attr,
-            stack, below, by_name,
+            stack, below, by_name, given,
         ):  # fmt: skip
             flags = _USERXATTR * userxattr | _VOLATILE * volatile | _REUSE * reuse
             flags |= _BY_NAME * by_name
-            number = below + 1
+            number, over = below + 1, given + 1
             if stack:
                 flags |= _STACK
                 lowers = (*lowers, stack)
@@ -356,15 +356,17 @@ def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes
         case Dir(slot, target, mode, exist_ok):
             flags = _OPTIONAL * exist_ok
             path = heap.text(target)
-        case Link(slot, target, content):
+        case Link(slot, target, content, exist_ok):
+            flags = _OPTIONAL * exist_ok
             path, data = heap.text(target), heap.text(content)
         case Node(slot, target, major, minor, mode):
             mode |= 0o020000
             number = (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
             path = heap.text(target)
-        case File(slot, target, body, mode):
+        case File(slot, target, body, mode, exist_ok):
+            flags = _OPTIONAL * exist_ok
             path, data = heap.text(target), heap.data(body)
-        case Open(slot, target):
+        case Open(slot, target, source):
             path = heap.text(target)
         case Mask(target, source, number):
             path = heap.text(target)
@@ -374,8 +376,9 @@ def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes
             flags = _OPTIONAL * optional
             path, data = heap.text("sys/" + target), heap.text(value)
     return OP.pack(
-        _KINDS[type(op)], flags, slot, source, mode, 0, 0, 0, attr, number, *path, *data
-    )
+        _KINDS[type(op)], flags, slot, source, mode, 0, 0, over, attr, number,
+        *path, *data,
+    )  # fmt: skip
 
 
 def _ops(heap: _Heap, ops: Sequence[Op], fds: Descriptors) -> Span:
@@ -422,6 +425,7 @@ def encode_start(
     )
     ops = _ops(heap, plan.ops, fds)
     hostname = heap.text(plan.hostname)
+    domainname = heap.text(plan.domainname)
     cpu_file, cpu_key = heap.text(plan.cpu_file), heap.text(plan.cpu_key)
     rest = heap.bytes()
     fixed = START.pack(
@@ -441,7 +445,7 @@ def encode_start(
         *collect,
         *ops,
         *hostname,
-        *_NOTHING,
+        *domainname,
         _nanoseconds(plan.wall),
         _nanoseconds(plan.cpu_time),
         plan.cpu_group,
@@ -451,7 +455,7 @@ def encode_start(
         plan.init_bounding,
         plan.cpus,
         *fault,
-        0,
+        plan.oom_score_adj,
         _index(fds.listener),
         _index(fds.hold),
         _index(fds.home),

@@ -49,13 +49,16 @@ from jailbox.linux.plan import (
     Tree,
 )
 from jailbox.linux.seccomp import Profile, default_profile, program
+from jailbox.run.names import Etc, name_files
 from jailbox.run.rootfs import Rootfs
 from jailbox.run.users import Identity
 from jailbox.spec.capabilities import capability_mask
+from jailbox.spec.command import ID_MAX
 from jailbox.spec.container import ContainerSpec, ProgramSpec
 from jailbox.spec.image import DEFAULT_PATH
 from jailbox.spec.limits import Limits
 from jailbox.spec.mount import Bind, Device, Tmpfs
+from jailbox.spec.network import Network
 from jailbox.spec.security import (
     DEFAULT_MASKED_PATHS,
     DEFAULT_NETWORK_SYSCTLS,
@@ -142,7 +145,7 @@ class Confinement:
 
         affinity: A cpu mask, or nothing.
 
-        one_id: Only one id is mapped: groups cannot be set.
+        ids: How many ids there are, from 0. With a single one groups cannot be set.
 
         degraded: What is missing, as was allowed.
     """
@@ -153,7 +156,7 @@ class Confinement:
     no_new_privs: bool
     rlimits: tuple[tuple[int, int, int], ...]
     affinity: bytes
-    one_id: bool
+    ids: int
     degraded: tuple[str, ...] = ()
 
 
@@ -197,6 +200,7 @@ def compile_container(
     *,
     keeper: str,
     prepared: int | None,
+    hostname: str,
     stack: int | None = None,
     keep_layer: bool = False,
     reuse: bool = False,
@@ -215,6 +219,8 @@ def compile_container(
 
         prepared: Number of the prepared layer of *rootfs*; with ``None`` it is built
             anew.
+
+        hostname: The host name that it gets.
 
         stack: Number of the prepared layers of *rootfs*; ``None`` takes them one by
             one.
@@ -237,7 +243,8 @@ def compile_container(
     ).without(frozenset(keeper_dirs(facts.cgroups, keeper)))
     slots = _Slots()
     lowers = _Lowers(prepared, stack, compare=keep_layer)
-    layer = _root_ops(slots, spec, facts, rootfs, lowers, reuse=reuse)
+    names = _name_files(spec, rootfs, hostname)
+    layer = _root_ops(slots, spec, facts, rootfs, lowers, names, reuse=reuse)
     groups, collect = _groups(cgroups)
     clock_group, clock_file = _clock(cgroups)
     stat = cgroups.clock is not None and cgroups.clock.unit == "stat"
@@ -250,6 +257,9 @@ def compile_container(
         ops=tuple(slots.ops),
         layer=layer,
         keep_layer=keep_layer,
+        hostname=hostname,
+        domainname=spec.domainname or "",
+        oom_score_adj=spec.limits.oom_score_adj or 0,
         wall=spec.limits.wall,
         cpu_time=spec.limits.cpu_time,
         cpu_group=clock_group,
@@ -339,9 +349,19 @@ def _confine(spec: ContainerSpec, facts: HostFacts) -> Confinement:
         no_new_privs=security.no_new_privileges,
         rlimits=_rlimits(spec.limits, facts, dict(held.rlimits)),
         affinity=_affinity(held.affinity),
-        one_id=facts.id_mode == "single",
+        ids=_ids(security, facts),
         degraded=tuple(sorted(degraded)),
     )
+
+
+def _ids(security: Security, facts: HostFacts) -> int:
+    if facts.id_mode == "single":
+        return 1
+    return _JAIL_IDS if security.userns == "private" else ID_MAX + 1
+
+
+_JAIL_IDS = 65536
+"""Ids of a jail: ``/etc/passwd`` of every system fits in."""
 
 
 def _lack(
@@ -422,6 +442,7 @@ def _root_ops(
     facts: HostFacts,
     rootfs: Rootfs,
     lowers: _Lowers,
+    names: tuple[tuple[str, bytes], ...],
     *,
     reuse: bool,
 ) -> int:
@@ -432,13 +453,7 @@ def _root_ops(
     fresh_sysfs = private or facts.is_rootful
     masks = _masks(spec, facts, fresh_sysfs=fresh_sysfs)
     slots.add(Namespaces())
-    proc, sysfs, layer = slots.new(), slots.new(), slots.new()
-    slots.add(Fs(proc, "proc", (), _SAFE))
-    # Only who owns the network namespace may have a sysfs of it.
-    if fresh_sysfs:
-        slots.add(Fs(sysfs, "sysfs", (), _SAFE | ATTR_RDONLY))
-    else:
-        slots.add(Tree(sysfs, "/sys", _SAFE | ATTR_RDONLY))
+    layer = slots.new()
     if reuse:
         slots.add(Take(layer))
     else:
@@ -446,9 +461,21 @@ def _root_ops(
         slots.add(Fs(layer, "tmpfs", _tmpfs_options(size, inodes, 0o700), 0))
     attr = ATTR_NOSUID | ATTR_NODEV
     overlays = _Overlays(slots, facts, reuse=reuse)
-    root = overlays.add(
-        _root_overlay(slots, rootfs, lowers, layer, deep=deep, idmap=idmap)
-    )
+    root_overlay = _root_overlay(slots, rootfs, lowers, layer, deep=deep, idmap=idmap)
+    if names and rootfs.etc is not None:
+        place = None if overlays.by_name else layer
+        given = _names_layer(slots, place, rootfs.etc, names)
+        root_overlay = attrs.evolve(root_overlay, given=given)
+    root = overlays.add(root_overlay)
+    # After the root: the kernel lists mounts in the order in which they were made, and
+    # programs take the first one for the root.
+    proc, sysfs = slots.new(), slots.new()
+    slots.add(Fs(proc, "proc", (), _SAFE))
+    # Only who owns the network namespace may have a sysfs of it.
+    if fresh_sysfs:
+        slots.add(Fs(sysfs, "sysfs", (), _SAFE | ATTR_RDONLY))
+    else:
+        slots.add(Tree(sysfs, "/sys", _SAFE | ATTR_RDONLY))
     attached: list[tuple[int, str]] = []
     for number, overlay in enumerate(rootfs.overlays, 1):
         lower, merged = slots.new(), slots.new()
@@ -473,7 +500,12 @@ def _root_ops(
             ATTR_NOSUID | ATTR_NOEXEC,
         ),
         Fs(pts, "devpts", _devpts(facts, spec), ATTR_NOSUID | ATTR_NOEXEC),
-        Fs(shm, "tmpfs", _tmpfs_options(_SHM_SIZE, None, 0o1777), _SAFE),
+        Fs(
+            shm,
+            "tmpfs",
+            _tmpfs_options(spec.limits.shm or _SHM_SIZE, None, 0o1777),
+            _SAFE,
+        ),
         Fs(mqueue, "mqueue", (), _SAFE),
     )
     slots.add(Enter())
@@ -488,6 +520,9 @@ def _root_ops(
         Attach(proc, "proc", make="dir", strict=True),
         Attach(sysfs, "sys", make="dir", strict=True),
     )
+    if spec.tty is not None:
+        # The first terminal of its own devpts is that of the main program.
+        slots.add(Link(dev, "console", "pts/0"))
     _dev_ops(slots, dev, pts, shm, mqueue, devices)
     _protect(slots, spec, facts, proc, masks, nothing)
     for slot, target, make in wanted:
@@ -544,14 +579,14 @@ class _Overlays:
     def __init__(self, slots: _Slots, facts: HostFacts, *, reuse: bool) -> None:
         self._slots = slots
         self._reuse = reuse
-        self._by_name = not facts.overlay_takes_descriptors
+        self.by_name = not facts.overlay_takes_descriptors
         self._trusted = not facts.tmpfs_keeps_user_attributes and facts.is_rootful
         self._waiting: list[Op] = []
 
     def add(self, overlay: Overlay) -> int:
         """Add a writable one; its slot."""
         overlay = attrs.evolve(overlay, reuse=self._reuse)
-        if self._by_name:
+        if self.by_name:
             self._name(overlay)
         elif overlay.stack:
             self._waiting.append(overlay)
@@ -570,13 +605,21 @@ class _Overlays:
                 )
             )
             overlay = attrs.evolve(overlay, lowers=(below,), below=-1)
+        if overlay.given >= 0:
+            image = overlay.lowers
+            overlay = attrs.evolve(
+                overlay,
+                lowers=(overlay.given, *image),
+                given=-1,
+                below=image[0] if len(image) == 1 else -1,
+            )
         self._waiting.append(
             attrs.evolve(overlay, userxattr=not self._trusted, by_name=True)
         )
 
     def finish(self) -> None:
         """Add what had to wait until here."""
-        if self._by_name:
+        if self.by_name:
             self._waiting = [Stage(), *self._waiting, Strike()]
         self._slots.add(*self._waiting)
 
@@ -597,6 +640,52 @@ def _inline(ops: tuple[Op, ...], slot: int) -> list[Op]:
             case Dir() | Link() | Node() | File():
                 found.append(attrs.evolve(op, slot=slot))
     return found
+
+
+def _name_files(
+    spec: ContainerSpec, rootfs: Rootfs, hostname: str
+) -> tuple[tuple[str, bytes], ...]:
+    """Write the files that name things, unless the image has just these."""
+    network = spec.network
+    known = hostname == rootfs.hostname and spec.domainname is None
+    if known and network in _PLAIN_NETWORKS:
+        return ()
+    return name_files(spec, hostname, rootfs.resolver)
+
+
+_PLAIN_NETWORKS = (Network("none"), Network("host"))
+
+
+def _names_layer(
+    slots: _Slots, layer: int | None, etc: Etc, names: tuple[tuple[str, bytes], ...]
+) -> int:
+    """
+    Make a layer with nothing but names.
+
+    Args:
+        slots: Where it is added.
+
+        layer: The slot of what is written to: it is made beside that. With ``None`` it
+            is a file system of its own, which can be given a name (`Stage`).
+
+        etc: What ``/etc`` is to be like.
+
+        names: The files in it.
+    """
+    slot = slots.new()
+    place, top = (slot, "") if layer is None else (layer, "names/")
+    if layer is None:
+        slots.add(Fs(slot, "tmpfs", ("mode=0755", "uid=0", "gid=0"), 0))
+    else:
+        slots.add(Dir(layer, "names", exist_ok=True))
+    slots.add(
+        Dir(place, f"{top}etc", etc.mode, exist_ok=True),
+        *(File(place, f"{top}etc/{name}", text, exist_ok=True) for name, text in names),
+        Link(place, f"{top}etc/mtab", "/proc/mounts", exist_ok=True),
+    )
+    if layer is not None:
+        slots.add(Open(slot, "names", layer))
+    return slot
 
 
 def _masks(
@@ -724,6 +813,7 @@ def _mount_sources(
                 options = [*_tmpfs_options(mount.size, mount.inodes, mount.mode)]
                 options += [f"uid={mount.uid}", f"gid={mount.gid}"]
                 attr = ATTR_NOSUID | ATTR_NODEV | (0 if mount.exec else ATTR_NOEXEC)
+                attr |= 0 if mount.writable else ATTR_RDONLY
                 slots.add(Fs(slot, "tmpfs", tuple(options), attr))
             case Device():
                 attr = ATTR_NOSUID | ATTR_NOEXEC
@@ -786,9 +876,17 @@ def compile_program(
     Decide everything about one program of a container.
 
     Raises:
-        SpecError: If only one id is mapped and another is asked for.
+        SpecError: If an id is asked for that the jail has not got.
     """
-    if confinement.one_id and (identity.uid or identity.gid):
+    one_id = confinement.ids == 1
+    if not one_id and max(identity.uid, *identity.groups) >= confinement.ids:
+        raise SpecError(
+            "user",
+            "has an id that a jail has not got",
+            value=max(identity.uid, *identity.groups),
+            accepted=f"ids below {confinement.ids}, also for groups",
+        )
+    if one_id and (identity.uid or identity.gid):
         raise SpecError(
             "user",
             "cannot be had: this account has no range of subordinate ids",
@@ -807,7 +905,7 @@ def compile_program(
         make_cwd=spec.cwd is None and container.cwd is None,
         uid=identity.uid,
         gid=identity.gid,
-        groups=None if confinement.one_id else identity.groups,
+        groups=None if one_id else identity.groups,
         umask=spec.umask,
         bounding=confinement.capabilities,
         permitted=confinement.capabilities,

@@ -545,6 +545,11 @@ class FileFlows:
         contents = place == "/" or text_of(path, "path").endswith("/.")
         local = os.fsdecode(text_of(target, "target"))
         landing = _landing(local, _name_of(place), contents=contents)
+        if local.endswith("/") and not os.path.lexists(local.rstrip("/") or "/"):
+            # A directory is meant, and only a directory can become one.
+            found = yield from self.stat(path, follow_symlinks=follow_symlinks)
+            if found.type is not FileType.DIRECTORY:
+                raise _refused(errno.ENOTDIR, local)
         flags: tuple[Flag, ...] = ("DATA_TOO", *_follow(follow_symlinks or contents))
         flags += ("XATTRS",) if xattrs else ()
         request = Request(verb="GET", path=place, flags=flags, depth=None)

@@ -16,10 +16,14 @@ import stat
 import sys
 
 from jailbox.linux.plan import Dir, File, Fs, Link, Op, Prepared
+from jailbox.run.names import Etc
 from jailbox.run.rootfs import Rootfs, Shown
 from jailbox.spec.image import DEFAULT_PATH, ImageConfig
 
-__all__ = ["GROUP", "PASSWD", "host_rootfs"]
+__all__ = ["GROUP", "HOSTNAME", "PASSWD", "host_rootfs"]
+
+HOSTNAME = "jailbox"
+"""The host name of a jail that nobody named, so that its plan is like the others'."""
 
 PASSWD = (
     "root:x:0:0:root:/root:/bin/sh\n"  # noqa: S105  # the file of that name
@@ -97,6 +101,8 @@ def host_rootfs(*, network: bool = False) -> Rootfs:
         config=ImageConfig(env={"PATH": _search_path()}),
         passwd=PASSWD,
         group=GROUP,
+        etc=Etc(),
+        hostname=HOSTNAME,
     )
 
 
@@ -128,10 +134,12 @@ def _search_path() -> str:
 
 
 def _configuration() -> list[Op]:
+    hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{HOSTNAME}\n"
     ops: list[Op] = [
         File(0, "etc/passwd", PASSWD.encode()),
         File(0, "etc/group", GROUP.encode()),
-        File(0, "etc/hosts", b"127.0.0.1\tlocalhost\n::1\tlocalhost\n"),
+        File(0, "etc/hosts", hosts.encode()),
+        File(0, "etc/hostname", f"{HOSTNAME}\n".encode()),
         Link(0, "etc/mtab", "../proc/self/mounts"),
     ]
     budget = [_ETC_MAX]

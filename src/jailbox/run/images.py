@@ -5,18 +5,22 @@ The seam for images of a store: they will be several directories, and a configur
 """
 
 import os
+import stat
+
+import attrs
 
 from jailbox.errors import ContentError, ImageNotFound
 from jailbox.linux.inroot import read_in_root
+from jailbox.run.names import Etc
 from jailbox.run.rootfs import Rootfs
-from jailbox.spec.image import DEFAULT_PATH, ImageConfig
+from jailbox.spec.image import DEFAULT_PATH, NO_CONFIG, ImageConfig
 
 __all__ = ["directory_rootfs"]
 
 _API = ("dev", "proc", "sys")
 
 
-def directory_rootfs(path: str) -> Rootfs:
+def directory_rootfs(path: str, config: ImageConfig = NO_CONFIG) -> Rootfs:
     """
     Look at a directory that is to be a root file system.
 
@@ -43,10 +47,20 @@ def directory_rootfs(path: str) -> Rootfs:
             )
     return Rootfs(
         layers=(real,),
-        config=ImageConfig(env={"PATH": DEFAULT_PATH}),
+        config=attrs.evolve(config, env={"PATH": DEFAULT_PATH} | dict(config.env)),
+        etc=_etc(os.path.join(real, "etc")),
         passwd=_text(real, "/etc/passwd"),
         group=_text(real, "/etc/group"),
     )
+
+
+def _etc(path: str) -> Etc | None:
+    """Look at ``/etc``; nothing can be put into one that is no directory."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return Etc()
+    return Etc(stat.S_IMODE(mode)) if stat.S_ISDIR(mode) else None
 
 
 def _text(root: str, path: str) -> str:

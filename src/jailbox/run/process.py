@@ -77,6 +77,8 @@ class Wiring:
         supervised: The timeout is held by a monitor; we only look after it.
 
         owned: It ends with us. A detached jail does not.
+
+        logged: What it writes goes to a log, and not to us.
     """
 
     argv: tuple[str, ...]
@@ -90,6 +92,7 @@ class Wiring:
     timeout: float | None = None
     supervised: bool = False
     owned: bool = True
+    logged: bool = False
 
 
 def _close_leftovers(owner: int, channel: Channel, kill: Callable[[], None]) -> None:
@@ -233,7 +236,10 @@ class Process(Generic[Text]):
 
     def _take_terminal(self) -> None:
         terminal, self._channel.terminal = self._channel.terminal, None
-        if terminal is not None:
+        if terminal is not None and self._wiring.logged:
+            # What it says goes to the log; here it can be typed at.
+            self._stdin = terminal
+        elif terminal is not None:
             self._captures.append(Capture(terminal, "stdout", self._limit))
             self._stdin = os.dup(terminal)
 

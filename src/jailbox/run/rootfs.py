@@ -21,6 +21,7 @@ from jailbox.linux.plan import (
     Prepared,
     Tree,
 )
+from jailbox.run.names import Etc
 from jailbox.spec.image import ImageConfig
 
 __all__ = ["Rootfs", "Shown", "stack_of"]
@@ -59,6 +60,12 @@ class Rootfs:
         passwd: Where users are looked up: the text of ``/etc/passwd``.
 
         group: The text of ``/etc/group``.
+
+        etc: What ``/etc`` is like, if names can be put there.
+
+        hostname: A host name that the image knows already.
+
+        resolver: The host's ``resolv.conf``, where that is to be the jail's too.
     """
 
     layers: tuple[str, ...] = ()
@@ -69,6 +76,9 @@ class Rootfs:
     config: ImageConfig = ImageConfig()
     passwd: str = ""
     group: str = ""
+    etc: Etc | None = None
+    hostname: str | None = None
+    resolver: str | None = None
 
 
 def stack_of(layers: Sequence[str], identity: str) -> Prepared | None:

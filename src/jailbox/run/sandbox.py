@@ -456,6 +456,7 @@ class Sandbox:
             collected=self.collected if whole_jail else self._counted,
             text=wanted.text,
             whole_jail=whole_jail,
+            logged=wanted.log is not None,
             timeout=wanted.timeout,
             supervised=program.timeout is not None and not whole_jail,
         )

@@ -249,7 +249,7 @@ _HOSTNAME_MAX = 64  # __NEW_UTS_LEN
 _HOSTNAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*")
 
 
-def hostname_of(value: str | None) -> str | None:
+def hostname_of(value: str | None, *, argument: str = "hostname") -> str | None:
     """
     Take a host name: letters, digits, ``-``, ``_``, in labels between dots.
 
@@ -258,11 +258,9 @@ def hostname_of(value: str | None) -> str | None:
     if value is None:
         return None
     accepted = "1 to 64 letters, digits, '-', '_' and '.'; no '-' or '.' at an end"
-    name = instance(value, str, "hostname", accepted)
+    name = instance(value, str, argument, accepted)
     if len(name) > _HOSTNAME_MAX or not _HOSTNAME.fullmatch(name):
-        raise SpecError(
-            "hostname", "is not a host name", value=value, accepted=accepted
-        )
+        raise SpecError(argument, "is not a host name", value=value, accepted=accepted)
     return name
 
 

@@ -103,6 +103,10 @@ def _stop_signal(value: int | str | None) -> int | None:
     return None if value is None else signal_number(value, "stop_signal")
 
 
+def _domainname(value: str | None) -> str | None:
+    return hostname_of(value, argument="domainname")
+
+
 _STDERR: tuple[Stderr, ...] = ("pipe", "stdout")
 
 
@@ -161,7 +165,7 @@ class ProgramSpec:
 
         user: As whom; ``None`` for the container's.
 
-        groups: Supplementary groups, in place of those of the image.
+        groups: Supplementary groups, besides those that the image gives the user.
 
         umask: Permission bits that new files do not get.
 
@@ -230,7 +234,7 @@ class ContainerSpec:
 
         user: As whom the programs run; ``None`` for the image's.
 
-        groups: Supplementary groups, in place of those of the image.
+        groups: Supplementary groups, besides those that the image gives the user.
 
         umask: Permission bits that new files do not get.
 
@@ -243,6 +247,8 @@ class ContainerSpec:
         network: Whom it may talk to.
 
         hostname: Its host name; ``None`` to have one made.
+
+        domainname: What follows the host name in its full name; ``None`` for nothing.
 
         read_only: Whether the root file system cannot be written to.
 
@@ -281,6 +287,7 @@ class ContainerSpec:
     security: Security = attrs.field(default=None, converter=_security)
     network: Network = attrs.field(default=DEFAULT_NETWORK, converter=_network)
     hostname: str | None = attrs.field(default=None, converter=hostname_of)
+    domainname: str | None = attrs.field(default=None, converter=_domainname)
     read_only: bool = attrs.field(default=False, validator=flag)
     tty: tuple[int, int] | None = attrs.field(default=None, converter=terminal_size)
     stderr: Stderr | None = attrs.field(default=None, converter=_stderr)

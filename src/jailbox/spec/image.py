@@ -16,7 +16,15 @@ from jailbox.spec.signals import signal_name, signal_number
 from jailbox.spec.strict import Node, frozen_extra, frozen_texts, joined
 from jailbox.spec.texts import AnyPath, absolute_path
 
-__all__ = ["DEFAULT_PATH", "Directory", "Healthcheck", "Host", "ImageConfig", "Source"]
+__all__ = [
+    "DEFAULT_PATH",
+    "NO_CONFIG",
+    "Directory",
+    "Healthcheck",
+    "Host",
+    "ImageConfig",
+    "Source",
+]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for in an image that does not say."""
@@ -253,6 +261,10 @@ def _signal(text: str) -> int:
 _DECIMAL = re.compile(r"[0-9]{1,3}")
 
 
+NO_CONFIG = ImageConfig()
+"""An image that wants nothing."""
+
+
 @attrs.frozen
 class Host:
     """The machine's own root file system: programs and libraries, nothing personal."""
@@ -264,9 +276,17 @@ def _path(value: AnyPath) -> str:
 
 @attrs.frozen
 class Directory:
-    """A directory of the host as root file system; it is never written to."""
+    """
+    A directory of the host as root file system; it is never written to.
+
+    Attributes:
+        path: Where it is.
+
+        config: How it wants to be run.
+    """
 
     path: str = attrs.field(converter=_path)
+    config: ImageConfig = attrs.field(default=NO_CONFIG, repr=False)
 
 
 Source: TypeAlias = Host | Directory

@@ -125,6 +125,22 @@ def _memory(value: int | str | None) -> int | None:
     return _size(value, "memory", MEMORY_MIN, ": nothing starts in less")
 
 
+def _memory_reservation(value: int | str | None) -> int | None:
+    return _size(value, "memory_reservation", 1)
+
+
+def _cpu_shares(value: int | None) -> int | None:
+    return _count(value, "cpu_shares", 2, 1 << 18)
+
+
+def _shm(value: int | str | None) -> int | None:
+    return _size(value, "shm", 1)
+
+
+def _oom_score_adj(value: int | None) -> int | None:
+    return _count(value, "oom_score_adj", -1000, 1000)
+
+
 def _swap(value: int | str | None) -> int | None:
     return _size(value, "swap", 0)
 
@@ -307,9 +323,15 @@ class Limits:
         memory: Bytes of memory, page cache of the jail included. Past it the kernel
             kills the jail; the verdict is ``memory``.
 
+        memory_reservation: Bytes that the kernel leaves to it when memory is short,
+            as far as it can. No bound.
+
         swap: Bytes of swap *beyond* memory. ``None`` with a memory limit means none.
 
         cpus: How many processors' worth of time per time: ``0.5`` is half of one.
+
+        cpu_shares: Its weight against other groups when processors are short: 2 to
+            262144, where 1024 is usual.
 
         cpuset: Which processors, in the kernel's list format: ``0-3,5``.
 
@@ -322,6 +344,12 @@ class Limits:
         disk: Bytes of the writable layer.
 
         inodes: Files in the writable layer.
+
+        shm: Bytes of ``/dev/shm``; ``None`` for 64 MiB.
+
+        oom_score_adj: How willingly the kernel ends its programs when memory of the
+            whole machine is short: -1000 to 1000. Less than the caller's own needs
+            the right to.
 
         output: Bytes on one of stdout and stderr, past which the program is ended
             with the verdict ``output``. To cut off and let it run is ``max_output``.
@@ -338,14 +366,20 @@ class Limits:
     """
 
     memory: int | None = attrs.field(default=None, converter=_memory, repr=_size_repr)
+    memory_reservation: int | None = attrs.field(
+        default=None, converter=_memory_reservation, repr=_size_repr
+    )
     swap: int | None = attrs.field(default=None, converter=_swap, repr=_size_repr)
     cpus: float | None = attrs.field(default=None, converter=_cpus)
+    cpu_shares: int | None = attrs.field(default=None, converter=_cpu_shares)
     cpuset: str | None = attrs.field(default=None, converter=_cpuset)
     cpu_time: float | None = attrs.field(default=None, converter=_cpu_time)
     wall: float | None = attrs.field(default=None, converter=_wall)
     processes: int | None = attrs.field(default=DEFAULT_PROCESSES, converter=_processes)
     disk: int | None = attrs.field(default=None, converter=_disk, repr=_size_repr)
     inodes: int | None = attrs.field(default=None, converter=_inodes)
+    shm: int | None = attrs.field(default=None, converter=_shm, repr=_size_repr)
+    oom_score_adj: int | None = attrs.field(default=None, converter=_oom_score_adj)
     output: int | None = attrs.field(default=None, converter=_output, repr=_size_repr)
     open_files: int | None = attrs.field(default=None, converter=_open_files)
     file_size: int | None = attrs.field(
@@ -358,6 +392,15 @@ class Limits:
     )
 
     def __attrs_post_init__(self) -> None:
+        reserved = self.memory_reservation
+        bound = self.memory
+        if reserved is not None and bound is not None and reserved > bound:
+            raise SpecError(
+                "memory_reservation",
+                "is more than the limit",
+                value=reserved,
+                accepted=f"at most memory, {bound}",
+            )
         if self.swap is not None and self.memory is None:
             raise SpecError(
                 "swap",

@@ -154,9 +154,10 @@ class Mount:
         uid: int = 0,
         gid: int = 0,
         exec: bool = False,
+        writable: bool = True,
     ) -> "Tmpfs":
         """
-        Mount an empty, writable file system in memory at *target*.
+        Mount an empty file system in memory at *target*.
 
         Args:
             target: Absolute path in the jail.
@@ -172,9 +173,18 @@ class Mount:
             gid: Group of its root directory, inside of the jail.
 
             exec: Whether programs may be executed from it. Off, as Docker does it.
+
+            writable: Whether anything can be put there; else it covers *target*.
         """
         return Tmpfs(
-            target, size=size, mode=mode, inodes=inodes, uid=uid, gid=gid, exec=exec
+            target,
+            size=size,
+            mode=mode,
+            inodes=inodes,
+            uid=uid,
+            gid=gid,
+            exec=exec,
+            writable=writable,
         )
 
     @staticmethod
@@ -218,6 +228,7 @@ class Tmpfs(Mount):
     uid: int = attrs.field(default=0, converter=_uid, kw_only=True)
     gid: int = attrs.field(default=0, converter=_gid, kw_only=True)
     exec: bool = attrs.field(default=False, validator=flag, kw_only=True)
+    writable: bool = attrs.field(default=True, validator=flag, kw_only=True)
 
 
 def _device(value: AnyPath) -> str:

@@ -97,6 +97,7 @@ DEFAULT_NETWORK_SYSCTLS: FrozenMap[str, str] = FrozenMap(
 DEGRADABLE: frozenset[str] = frozenset(
     {
         "cgroup",
+        "cpu_shares",
         "cpu_time",
         "cpus",
         "cpuset",
@@ -105,6 +106,7 @@ DEGRADABLE: frozenset[str] = frozenset(
         "landlock",
         "masks",
         "memory",
+        "memory_reservation",
         "network",
         "overlay",
         "processes",

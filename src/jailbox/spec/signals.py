@@ -52,7 +52,7 @@ _ACCEPTED = "a name such as 'SIGTERM' or 'TERM', or a number from 1 to 64"
 
 def signal_number(value: int | str, argument: str = "signal") -> int:
     """
-    Take a signal by number or name: ``15``, ``"SIGTERM"``, ``"TERM"``.
+    Take a signal by number or name: ``15``, ``"SIGTERM"``, ``"TERM"``, ``"term"``.
 
     Members of ``signal.Signals`` are numbers and accepted too.
 
@@ -64,7 +64,8 @@ def signal_number(value: int | str, argument: str = "signal") -> int:
             argument, "is not a signal", value=value, accepted=_ACCEPTED
         )
     if isinstance(value, str):
-        name = value if value.startswith("SIG") else f"SIG{value}"
+        name = value.upper()
+        name = name if name.startswith("SIG") else f"SIG{name}"
         number = _NUMBERS.get(name, 0)
     else:
         number = int(value)

@@ -92,11 +92,11 @@ def _wanted(
     0.04 ms for the others, between making, joining and removing.
     """
     names = []
-    if usage or limits.memory is not None:
+    if usage or limits.memory is not None or limits.memory_reservation is not None:
         names.append("memory")
     if usage or limits.processes is not None:
         names.append("pids")
-    if limits.cpus is not None:
+    if limits.cpus is not None or limits.cpu_shares is not None:
         names.append("cpu")
     if limits.cpuset is not None:
         names.append("cpuset")
@@ -362,6 +362,14 @@ def enforcement(
             mechanisms["cpus"] = "cgroup"
         else:
             lack("cpus", why)
+    # Neither bounds anything: they say who goes first, and need the same controllers.
+    for name, controller in (("memory_reservation", "memory"), ("cpu_shares", "cpu")):
+        if getattr(limits, name) is not None:
+            why = refusal(controller)
+            if why is None:
+                mechanisms[name] = "cgroup"
+            else:
+                lack(name, why)
     if limits.cpuset is not None:
         why = refusal("cpuset")
         if why is None:

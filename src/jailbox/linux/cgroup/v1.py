@@ -73,10 +73,14 @@ def limit_writes(
             # Counts memory too, and may never be below it: hence second.
             total = limits.memory + (limits.extra_swap or 0)
             writes.append(("memory.memsw.limit_in_bytes", str(total)))
+    if "memory" in wanted and limits.memory_reservation is not None:
+        writes.append(("memory.soft_limit_in_bytes", str(limits.memory_reservation)))
     if "pids" in wanted and limits.processes is not None:
         writes.append(("pids.max", tasks_value(limits.processes)))
     if "cpu" in wanted and limits.cpus is not None:
         writes.append(("cpu.cfs_quota_us", str(round(limits.cpus * PERIOD_US))))
+    if "cpu" in wanted and limits.cpu_shares is not None:
+        writes.append(("cpu.shares", str(limits.cpu_shares)))
     return tuple(writes)
 
 

@@ -69,15 +69,28 @@ def limit_writes(
             writes.append(("memory.max", str(limits.memory)))
             if "memory.swap.max" in hierarchy.knobs:
                 writes.append(("memory.swap.max", str(limits.extra_swap or 0)))
+        if limits.memory_reservation is not None:
+            writes.append(("memory.low", str(limits.memory_reservation)))
         # Half a jail is worse than none: whoever is picked, all of them go.
         writes.append(("memory.oom.group", "1"))
     if "pids" in wanted and limits.processes is not None:
         writes.append(("pids.max", tasks_value(limits.processes)))
     if "cpu" in wanted and limits.cpus is not None:
         writes.append(("cpu.max", f"{round(limits.cpus * PERIOD_US)} {PERIOD_US}"))
+    if "cpu" in wanted and limits.cpu_shares is not None:
+        writes.append(("cpu.weight", str(_weight(limits.cpu_shares))))
     if "cpuset" in wanted and limits.cpuset is not None:
         writes.append(("cpuset.cpus", limits.cpuset))
     return tuple(writes)
+
+
+def _weight(shares: int) -> int:
+    """
+    Give the weight of version 2 (1 to 10,000) for shares of version 1 (2 to 262,144).
+
+    Source: the formula that runc, crun and systemd agree on (*KEP-2254*).
+    """
+    return 1 + (shares - 2) * 9999 // 262142
 
 
 def subtree_control(wanted: frozenset[str]) -> tuple[tuple[str, str], ...]:
