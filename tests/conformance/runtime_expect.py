@@ -7,11 +7,14 @@ operators such as ``{"$min": 2}``. Pure: values in, mismatches out.
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
-__all__ = ["Shown", "mismatches"]
+__all__ = ["Json", "Shown", "mismatches"]
+
+Json: TypeAlias = Any
+"""What a document holds; the README of the collection says what that is."""
 
 
 @attrs.define
@@ -81,7 +84,7 @@ def _part(key: str, shown: Shown) -> object:
     return getattr(shown, name, None)
 
 
-def _holds(key: str, wanted: Any, shown: Shown) -> bool:
+def _holds(key: str, wanted: Json, shown: Shown) -> bool:
     found = _part(key, shown)
     match key:
         case "seconds_min":
@@ -109,7 +112,7 @@ def _holds(key: str, wanted: Any, shown: Shown) -> bool:
     return bool(found == wanted)
 
 
-def _matches(wanted: Any, found: Any) -> bool:
+def _matches(wanted: Json, found: Json) -> bool:
     if not isinstance(wanted, dict):
         return bool(wanted == found)
     operators = [key for key in wanted if key.startswith("$")]
@@ -120,7 +123,7 @@ def _matches(wanted: Any, found: Any) -> bool:
     )
 
 
-def _operator(name: str, wanted: Any, found: Any) -> bool:
+def _operator(name: str, wanted: Json, found: Json) -> bool:
     items = list(found) if isinstance(found, list | tuple | dict) else [found]
     match name:
         case "$regex":

@@ -10,6 +10,7 @@ from typing import Any
 
 from jailbox import Limits, Mount, Network, Security
 from jailbox.errors import SpecError
+from tests.conformance.runtime_expect import Json
 
 __all__ = ["NotOffered", "arguments"]
 
@@ -38,7 +39,7 @@ _NEVER = {
 }
 
 
-class NotOffered(Exception):  # noqa: N818  # an answer, not a failure
+class NotOffered(Exception):  # an answer, not a failure
     """Jailbox has nothing of the kind."""
 
 
@@ -265,7 +266,7 @@ def _upper(names: list[str]) -> list[str]:
     return ["ALL" if name.upper() == "ALL" else name for name in names]
 
 
-def _security_option(option: Any, changes: dict[str, Any]) -> None:
+def _security_option(option: Json, changes: dict[str, Any]) -> None:
     if isinstance(option, dict):
         changes["seccomp"] = option["seccomp"]
         return

@@ -31,7 +31,7 @@ from jailbox.errors import (
     SpecError,
     StateError,
 )
-from tests.conformance.runtime_expect import Shown, mismatches
+from tests.conformance.runtime_expect import Json, Shown, mismatches
 from tests.conformance.runtime_images import lay, make_image
 from tests.conformance.runtime_options import NotOffered, arguments
 
@@ -129,7 +129,7 @@ class Player:
                 yield from (f"step {number} {step['op']}: {each}" for each in found)
                 return
 
-    def _real(self, value: Any) -> Any:
+    def _real(self, value: Json) -> Json:
         """Put real names and places where the case has marks."""
         if isinstance(value, dict):
             return {self._real(k): self._real(v) for k, v in value.items()}
@@ -189,7 +189,7 @@ class Player:
     def _options(self, step: dict[str, Any]) -> dict[str, Any]:
         return (self.case.get("options") or {}) | (step.get("options") or {})
 
-    def _image(self, options: dict[str, Any]) -> Any:
+    def _image(self, options: dict[str, Any]) -> Json:
         name = options.get("image", self.case.get("image", "busybox"))
         return self.images.get(name, name)
 
@@ -517,7 +517,7 @@ _TYPES = {
 }
 
 
-def _entry(files: Any, path: str, found: Any) -> dict[str, Any]:
+def _entry(files: Json, path: str, found: Json) -> dict[str, Any]:
     seen: dict[str, Any] = {
         "type": {"directory": "dir"}.get(str(found.type), str(found.type)),
         "mode": f"{found.mode:04o}",
@@ -550,19 +550,19 @@ def _typed(step: dict[str, Any]) -> Iterator[str] | None:
     return typed()
 
 
-def _variables(given: Any) -> dict[str, str] | None:
+def _variables(given: Json) -> dict[str, str] | None:
     if isinstance(given, list):
         return dict(item.partition("=")[::2] for item in given)
     return dict(given) if given else None
 
 
-def _code(result: Any) -> int:
+def _code(result: Json) -> int:
     """The code as a shell counts: a signal is 128 and its number."""
     code: int = result.returncode
     return code if code >= 0 else 128 - code
 
 
-def _texts(box: Container, **more: Any) -> tuple[str, str]:
+def _texts(box: Container, **more: Json) -> tuple[str, str]:
     out, err = (
         b"".join(entry.data for entry in box.logs(stream=name, **more)).decode(
             errors="replace"
@@ -580,7 +580,7 @@ _WITHOUT_CONTAINER = {
 _ERRNOS = {2: "command_not_found", 8: "command_not_executable"}
 
 
-def _category(error: Exception) -> str:  # noqa: PLR0911  # a table with an order
+def _category(error: Exception) -> str:  # a table with an order
     """Say in the words of the cases what was refused."""
     match error:
         case ImageNotFound() | InvalidReference():

@@ -3,9 +3,8 @@ What the peers promise about running containers, asked of us.
 
 The cases are data of the collection ``runtime``: one half of them; whoever has the
 other half gives its folder (``--conformance=DIR``). A case that is listed in
-``runtime-differences.json`` is one where we decided otherwise, or that needs what is not
-there yet; the reason stands beside it, and a listed case that holds after all fails, so
-that the list stays true.
+``runtime-differences.json`` is one where we decided otherwise; the reason stands beside
+it, and a listed case that holds after all fails, so that the list stays true.
 """
 
 import json

@@ -195,7 +195,7 @@ class TestRefusals:
         """
         spec = ContainerSpec(image=HOST, user=1000)
         found = compiled(spec, facts())
-        one = attrs.evolve(found.security, one_id=True)
+        one = attrs.evolve(found.security, ids=1)
         user = identify(spec.user, (), ROOTFS.passwd, ROOTFS.group)
         with pytest.raises(SpecError, match="subordinate") as caught:
             compile_program(
@@ -203,6 +203,25 @@ class TestRefusals:
             )
 
         assert "usermod" in (caught.value.hint or "")
+
+    @pytest.mark.parametrize("groups", [(), (65536,)])
+    def test_ids_of_a_jail_are_bounded(self, groups: tuple[int, ...]) -> None:
+        """
+        A user or group that a jail has not got is refused before anything is made.
+        """
+        spec = ContainerSpec(image=HOST, user=0 if groups else 65536, groups=groups)
+        found = compiled(spec, facts())
+        user = identify(spec.user, spec.groups, ROOTFS.passwd, ROOTFS.group)
+
+        with pytest.raises(SpecError, match="ids below 65536"):
+            compile_program(
+                ProgramSpec(argv=("true",)),
+                spec,
+                ROOTFS,
+                found.security,
+                user,
+                hostname="box",
+            )
 
 
 class TestUsers:

@@ -1122,6 +1122,22 @@ class TestFiles:
         assert (root / "f").read_text() == "f"
         assert (root / "a/b/c").read_text() == "x"
 
+    def test_get_to_a_missing_directory(
+        self, files: Files, root: Path, host: Path
+    ) -> None:
+        """
+        A file does not become what is written as a directory that is not there; a
+        directory does.
+        """
+        grow(root, "f", "d/a")
+
+        with pytest.raises(NotADirectoryError):
+            files.get("/f", f"{host}/missing/")
+        assert not (host / "missing").exists()
+        files.get("/d", f"{host}/missing/")
+
+        assert (host / "missing/a").exists()
+
     def test_list(self, files: Files, root: Path) -> None:
         """
         A directory is listed as deep as is asked for.

@@ -103,7 +103,11 @@ class TestFields:
         """What people write is held as one canonical value."""
         assert getattr(Limits(**{field: given}), field) == held
 
-    @pytest.mark.parametrize("field", [f.name for f in attrs.fields(Limits)])
+    @pytest.mark.parametrize(
+        "field",
+        # A score may be negative; it is in a test of its own.
+        [f.name for f in attrs.fields(Limits) if f.name != "oom_score_adj"],
+    )
     @pytest.mark.parametrize(
         "value", [-1, True, float("nan"), "1e3g", object(), b"1", "0-1000000000"]
     )
@@ -169,6 +173,17 @@ class TestFields:
         with pytest.raises(SpecError) as caught:
             Limits(**facts)
         assert str(caught.value) == message
+
+    @pytest.mark.parametrize("value", [-1001, 1001, True, "1", 0.5])
+    def test_score_refused(self, value: Wrong) -> None:
+        """A score is a whole number that the kernel takes."""
+        with pytest.raises(SpecError, match="oom_score_adj"):
+            Limits(oom_score_adj=value)
+
+    def test_reservation_within_the_limit(self) -> None:
+        """No more can be reserved than may be used."""
+        with pytest.raises(SpecError, match="more than the limit"):
+            Limits(memory="32M", memory_reservation="33M")
 
     def test_refused_quickly(self) -> None:
         """CG11: absurd values are refused before anything is counted, in 10 ms."""

@@ -145,7 +145,7 @@ class TestTmpfs:
         )
         assert repr(Mount.tmpfs("/t")) == (
             "Tmpfs(target='/t', size=67108864, mode=0o1777, inodes=None, uid=0, "
-            "gid=0, exec=False)"
+            "gid=0, exec=False, writable=True)"
         )
 
     @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class TestNumber:
         assert type(number) is int
 
     @pytest.mark.parametrize(
-        "value", ["", "SIG", "term", "SIGSIGTERM", "KILLED", "15", "TERM ", "RTMIN+31"]
+        "value", ["", "SIG", "termi", "SIGSIGTERM", "KILLED", "15", "TERM ", "RTMIN+31"]
     )
     def test_unknown_name(self, value: str) -> None:
         """An unknown name is refused."""

@@ -47,7 +47,7 @@ def chosen(
     ]
     if tail is not None:
         count = whole(tail, "tail", 0, _TAIL_MAX)
-        found = [*_tail(found, count)][::-1]
+        found = [*_tail(found, count)]
     return tuple(found)
 
 
@@ -67,12 +67,18 @@ def _moment(since: float | timedelta | datetime | None) -> float:
 
 
 def _tail(entries: list[LogEntry], count: int) -> Iterator[LogEntry]:
-    """Give the last *count* lines, the last entry first; pieces are cut at lines."""
-    for entry in reversed(entries):
-        if count <= 0:
-            return
-        lines = entry.data.splitlines(keepends=True)
-        # The end of a line that the entry after it went on with is not a line more.
-        kept = lines[-count:]
-        count -= len(kept)
-        yield LogEntry(entry.time, entry.stream, b"".join(kept))
+    """Give what belongs to the last *count* lines; entries are cut where lines end."""
+    pieces: list[tuple[int, LogEntry]] = []
+    # Which line of a stream is not at its end yet: another entry goes on with it.
+    open_lines: dict[str, int] = {}
+    lines = 0
+    for entry in entries:
+        for part in entry.data.splitlines(keepends=True):
+            number = open_lines.pop(entry.stream, lines)
+            lines += number == lines
+            if not part.endswith(b"\n"):
+                open_lines[entry.stream] = number
+            pieces.append((number, LogEntry(entry.time, entry.stream, part)))
+    for number, piece in pieces:
+        if number >= lines - count:
+            yield piece
