@@ -115,7 +115,9 @@ class TestPlans:
         rootfs = attrs.evolve(ROOTFS, layers=("/up", "/low"), prepared=shared)
         old = attrs.evolve(facts("v2-root"), kernel=(6, 1, 0), landlock_abi=2)
         spec = ContainerSpec(image=HOST, command=("true",))
-        plan = compile_container(spec, old, rootfs, keeper="K", prepared=None).plan
+        plan = compile_container(
+            spec, old, rootfs, keeper="K", prepared=None, hostname="box"
+        ).plan
         file = GOLDEN / "plan-old.txt"
         found = plan.describe() + "\n"
         if os.environ.get("UPDATE_GOLDEN"):

@@ -202,7 +202,9 @@ class TestRefusals:
         """Compile for that machine."""
         spec = ContainerSpec(image=HOST.source, security=Security(**security))
         rootfs = Rootfs(layers=("/x",))
-        found = compile_container(spec, facts, rootfs, keeper="K", prepared=None)
+        found = compile_container(
+            spec, facts, rootfs, keeper="K", prepared=None, hostname="box"
+        )
         return found.plan.degraded
 
     def test_an_ordinary_user_before_6_6(self) -> None:
