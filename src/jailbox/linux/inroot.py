@@ -13,7 +13,7 @@ import stat
 from jailbox._native import ffi, lib
 from jailbox.errors import ContentError
 
-__all__ = ["read_in_root"]
+__all__ = ["open_in_root", "read_in_root"]
 
 _LIMIT = 10 << 20
 """Bytes: containerd's bound for the same files."""
@@ -28,11 +28,36 @@ def read_in_root(root: str, path: str) -> bytes | None:
     """
     top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Not to be held up by a FIFO, nor to make a terminal ours.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-        fd = lib.jb_open_in_root(top, ffi.from_buffer(path.encode() + b"\0"), flags)
+        fd = open_in_root(top, path)
     finally:
         os.close(top)
+    if fd is None:
+        return None
+    with open(fd, "rb") as file:
+        data = file.read(_LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise ContentError(f"{path} of the image is larger than {_LIMIT} bytes")
+    return data
+
+
+def open_in_root(root: int, path: str) -> int | None:
+    """
+    Open the regular file *path* of a directory for reading; ``None`` if there is none.
+
+    Args:
+        root: Descriptor of the directory, borrowed.
+
+        path: Resolved as if *root* were ``/``, links too.
+
+    Returns:
+        A descriptor, which the caller closes.
+
+    Raises:
+        ContentError: If it is no regular file, or cannot be opened.
+    """
+    # Not to be held up by a FIFO, nor to make a terminal ours.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+    fd = int(lib.jb_open_in_root(root, ffi.from_buffer(path.encode() + b"\0"), flags))
     if fd in {-errno.ENOENT, -errno.ENOTDIR, -errno.ELOOP}:
         return None
     if fd < 0:
@@ -42,8 +67,4 @@ def read_in_root(root: str, path: str) -> bytes | None:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise ContentError(f"{path} of the image is no regular file")
-    with open(fd, "rb") as file:
-        data = file.read(_LIMIT + 1)
-    if len(data) > _LIMIT:
-        raise ContentError(f"{path} of the image is larger than {_LIMIT} bytes")
-    return data
+    return fd

@@ -21,7 +21,7 @@ import zstandard
 from jailbox.errors import Malformed
 from jailbox.spec.media import compression_of
 
-__all__ = ["Decompressed", "open_archive", "open_layer"]
+__all__ = ["Begun", "Decompressed", "open_archive", "open_layer"]
 
 
 def _fastest() -> Any:  # noqa: ANN401  # a module
@@ -62,7 +62,7 @@ class _Members:
     """
 
     def __init__(
-        self, file: BinaryIO, begun: bytes, kind: str, make: Callable[[], Any]
+        self, file: Decompressed, begun: bytes, kind: str, make: Callable[[], Any]
     ) -> None:
         self._file = file
         self._rest = begun
@@ -200,10 +200,10 @@ class _Zstd:
                 return data
 
 
-class _Begun:
+class Begun:
     """A file of which the first bytes were read already."""
 
-    def __init__(self, file: BinaryIO, begun: bytes) -> None:
+    def __init__(self, file: Decompressed, begun: bytes) -> None:
         self._file = file
         self._begun = begun
 
@@ -249,11 +249,11 @@ def open_layer(file: BinaryIO, media_type: str) -> Decompressed:
     if begun[:2] == _GZIP:
         return _Members(file, begun, "gzip", _gzip_decoder)
     if _is_zstd(begun):
-        return _Zstd(_Begun(file, begun))
-    return _Begun(file, begun)
+        return _Zstd(Begun(file, begun))
+    return Begun(file, begun)
 
 
-def open_archive(file: BinaryIO) -> Decompressed:
+def open_archive(file: Decompressed) -> Decompressed:
     """
     Read the plain bytes of an archive that a person names: also of xz and bzip2.
 
@@ -268,5 +268,5 @@ def open_archive(file: BinaryIO) -> Decompressed:
     if begun[:2] == _GZIP:
         return _Members(file, begun, "gzip", _gzip_decoder)
     if _is_zstd(begun):
-        return _Zstd(_Begun(file, begun))
-    return _Begun(file, begun)
+        return _Zstd(Begun(file, begun))
+    return Begun(file, begun)

@@ -17,6 +17,7 @@ from jailbox.store.adding import Additions, GcLock
 from jailbox.store.blobs import Blobs
 from jailbox.store.check import Checker, CheckReport
 from jailbox.store.decompress import open_layer
+from jailbox.store.files import Temporary
 from jailbox.store.gc import Collected, Collector
 from jailbox.store.images import Images
 from jailbox.store.layers import Layers, Opener
@@ -170,6 +171,15 @@ class Store:
         blocks of one `Store` share it. If the process dies it ends.
         """
         return self._additions.open()
+
+    def spool(self) -> Temporary:
+        """
+        Make a file in the store for bytes on their way; closing it removes it.
+
+        Raises:
+            StoreError: If it cannot be made.
+        """
+        return self._files.temporary("keep what is read")
 
     # ---- removing ----------------------------------------------------------
 
