@@ -363,7 +363,7 @@ enum jb_work_kind {
   JB_WORK_KINDS = 6
 };
 
-#define JB_WORK_MERGE 1u    /* the root is an overlay of *lowers* and tree */
+#define JB_WORK_MERGE 1u    /* the root is an overlay; tree has its halves */
 #define JB_WORK_READONLY 2u /* the tree is only read */
 #define JB_WORK_ONE_ID 4u   /* there is no owner but one: others are noted */
 #define JB_WORK_DEVICES 8u  /* UNPACK: device nodes are made, not skipped */
@@ -380,16 +380,17 @@ struct jb_work {
   int32_t tree;
   int32_t stream; /* what is read or written, or -1 */
   int32_t notes;  /* file for struct jb_note, or -1 */
-  int32_t space;  /* MERGE: empty directory on the file system of tree */
   int32_t lowers; /* first of them, uppermost first, or -1 */
   uint32_t lower_count;
+  uint32_t reserved2;
   uint64_t max_bytes;   /* 0: no bound */
   uint64_t max_entries; /* likewise */
   uint32_t max_depth;   /* likewise */
   uint32_t fail_step;   /* test builds: this step is refused ... */
   uint32_t fail_errno;  /* ... with this errno */
   uint32_t reserved;
-  struct jb_span name;
+  struct jb_span name;    /* MERGE: of the upper directory, in tree */
+  struct jb_span space;   /* MERGE: of an empty directory beside it */
   struct jb_span options; /* of the kind, for the kind */
 };
 

@@ -64,7 +64,6 @@ struct unpack {
   bool bottom;
   bool one_id;
   bool idle; /* it is known that this was in vain */
-  bool aufs; /* the folder of aufs's hard links is there */
   size_t depth;
   struct parent parents[STACK_MAX];
   const struct untar_entry *entry;
@@ -408,8 +407,10 @@ static uint32_t type_bits(const struct untar_entry *entry)
 static int note(struct unpack *up, enum jb_note_kind kind, const char *text)
 {
   const struct untar_entry *entry = up->entry;
-  size_t size;
-  const char *path = real_path(up, &size);
+  size_t size = entry->path_size;
+  const char *path = entry->path;
+  if (kind != JB_NOTE_IGNORED)
+    path = real_path(up, &size);
   struct jb_note said = {
     .kind = (uint32_t)kind,
     .mode = type_bits(entry) | entry->mode,
@@ -1098,6 +1099,23 @@ static int hard_link(struct unpack *up, const char *base)
   return rc < 0 ? refused(up, rc) : give_linked(up, base);
 }
 
+static bool target_exists(struct unpack *up)
+{
+  struct statx stat;
+  size_t at = base_of(up->link, text_length(up->link));
+  if (at != 0)
+    up->link[at - 1] = '\0';
+  long dir = open_in_root(up, at == 0 ? "" : up->link, O_PATH);
+  if (at != 0)
+    up->link[at - 1] = '/';
+  if (dir < 0)
+    return false;
+  long rc =
+    sys_statx((int)dir, up->link + at, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &stat);
+  (void)sys_close((int)dir);
+  return rc == 0;
+}
+
 /* One of those, now that everything is there: 0, -ENOENT, or -1. */
 static long try_again(struct unpack *up, const struct later *later,
                       const char *path)
@@ -1119,9 +1137,9 @@ static long try_again(struct unpack *up, const struct later *later,
   const struct parent *parent = parent_of_entry(up, true, &rc);
   if (parent == NULL)
     return refused(up, rc);
-  /* Another entry of that name came later, too. */
+  /* Another entry of that name came later, too: it stays. */
   if (sys_statx(parent->fd, base, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &stat) == 0)
-    return 0;
+    return target_exists(up) ? 0 : -JB_ENOENT;
   rc = make_link(up, base);
   if (rc == -JB_EPERM)
     return give_up(up, JB_WORK_LINK, rc);
@@ -1181,10 +1199,17 @@ static bool ends_in_dots(const struct untar_entry *entry)
          (dots == entry->path_size || end[-1 - (long)dots] == '/');
 }
 
+/* Nothing takes the place of the root.  What has no name at all is passed over,
+ * as others do; what leads there by ".." means no good. */
 static int root_entry(struct unpack *up)
 {
-  if (up->entry->type != UNTAR_DIRECTORY)
-    return give_up(up, JB_WORK_ROOT, 0);
+  const struct untar_entry *entry = up->entry;
+  if (entry->type != UNTAR_DIRECTORY) {
+    for (size_t i = 0; i + 1 < entry->path_size; i++)
+      if (entry->path[i] == '.' && entry->path[i + 1] == '.')
+        return give_up(up, JB_WORK_ROOT, 0);
+    return note(up, JB_NOTE_IGNORED, "");
+  }
   leave_all(up);
   int rc = up->merged ? forget_attributes(up, up->work->root) : 0;
   return rc < 0 ? rc : give_directory(up, up->work->root);
@@ -1204,15 +1229,16 @@ static int on_entry(void *context, const struct untar_entry *entry)
   up->path_size = (size_t)size;
   if (max_depth != 0 && depth_of(up->path) > max_depth)
     return give_up(up, JB_WORK_MAX_DEPTH, 0);
-  if (entry->type != UNTAR_DIRECTORY && ends_in_dots(entry))
-    return give_up(up, JB_WORK_ROOT, 0);
   if (size == 0)
     return root_entry(up);
+  if (entry->type != UNTAR_DIRECTORY && ends_in_dots(entry))
+    return give_up(up, JB_WORK_ROOT, 0);
   const char *base = up->path + base_of(up->path, up->path_size);
-  if (text_starts(up->path, aufs) &&
-      (up->path[sizeof(aufs) - 1] == '/' || up->path[sizeof(aufs) - 1] == '\0'))
-    up->aufs = true;
-  else if (text_starts(base, ".wh."))
+  /* Where aufs kept files with several names; hard links lead there. */
+  bool aufs_links =
+    text_starts(up->path, aufs) &&
+    (up->path[sizeof(aufs) - 1] == '/' || up->path[sizeof(aufs) - 1] == '\0');
+  if (!aufs_links && text_starts(base, ".wh."))
     return mark(up, base + sizeof(".wh.") - 1);
   switch (entry->type) {
   case UNTAR_FILE:
@@ -1236,24 +1262,6 @@ static long on_read(void *context, char *buffer, size_t size)
     got = sys_read(up->work->stream, buffer, size);
   while (got == -JB_EINTR);
   return got;
-}
-
-/* Aufs kept files with several names in a folder of its own, and layers made
- * with it have hard links into that. */
-static int forget_aufs(struct unpack *up)
-{
-  struct statx stat;
-  if (!up->aufs)
-    return 0;
-  leave_all(up);
-  long rc = sys_statx(up->work->root, "", AT_EMPTY_PATH, STATX_MTIME, &stat);
-  if (rc == 0)
-    rc = remove_all(up->work, up->work->root, ".wh..wh.plnk");
-  struct __kernel_timespec before = {stat.stx_mtime.tv_sec,
-                                     stat.stx_mtime.tv_nsec};
-  if (rc == 0)
-    rc = restore_time(up->work->root, &before);
-  return rc < 0 ? work_refused(up->work, rc, ".wh..wh.plnk") : 0;
 }
 
 int work_unpack(struct work *work)
@@ -1288,8 +1296,6 @@ int work_unpack(struct work *work)
     rc = work_fail(work, JB_WORK_TRUNCATED, 0, "", 0);
   if (rc == 0 && !up->idle)
     rc = late_links(up);
-  if (rc == 0)
-    rc = forget_aufs(up);
   leave_all(up);
   if (tar->ended)
     work->worked.flags |= JB_WORKED_ENDED;

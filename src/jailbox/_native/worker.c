@@ -26,7 +26,6 @@ struct bench {
   struct work *work;
   struct jb_report report;
   int tree;               /* mount of the tree */
-  int space;              /* mount of the work directory */
   int lowers[LOWERS_MAX]; /* mounts */
   int root;               /* mount that becomes the root */
 };
@@ -151,13 +150,10 @@ static int clone_directory(struct bench *bench, int32_t index, bool readonly,
 static int clone_trees(struct bench *bench)
 {
   const struct jb_work *order = bench->work->order;
-  bool merge = (order->flags & JB_WORK_MERGE) != 0;
   bool readonly = (order->flags & JB_WORK_READONLY) != 0;
   if (order->lower_count > LOWERS_MAX)
     return refuse(&bench->report, JB_STEP_WORK, JB_E2BIG, -1, "lowers");
   if (clone_directory(bench, order->tree, readonly, &bench->tree) < 0)
-    return -1;
-  if (merge && clone_directory(bench, order->space, false, &bench->space) < 0)
     return -1;
   for (uint32_t i = 0; i < order->lower_count; i++)
     if (clone_directory(bench, order->lowers + (int32_t)i, true,
@@ -174,9 +170,10 @@ static long directory_of(int mount, int flags)
   return sys_openat(mount, ".", flags | O_DIRECTORY | O_CLOEXEC, 0);
 }
 
-static long overlay_layer(int fs, const char *key, int mount)
+static long overlay_layer(int fs, const char *key, int mount, const char *name)
 {
-  long dir = directory_of(mount, O_PATH);
+  long dir =
+    sys_openat(mount, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
   if (dir < 0)
     return dir;
   long rc = sys_fsconfig(fs, FSCONFIG_SET_FD, key, NULL, (int)dir);
@@ -186,16 +183,20 @@ static long overlay_layer(int fs, const char *key, int mount)
 
 static long overlay_mount(struct bench *bench, bool merge)
 {
+  const struct work *work = bench->work;
+  const char *upper = record_text(&work->record, work->order->name);
+  const char *space = record_text(&work->record, work->order->space);
   long fs = sys_fsopen("overlay", FSOPEN_CLOEXEC);
   if (fs < 0)
     return fs;
   long rc = sys_fsconfig((int)fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0);
-  for (uint32_t i = 0; i < bench->work->order->lower_count && rc == 0; i++)
-    rc = overlay_layer((int)fs, "lowerdir+", bench->lowers[i]);
+  for (uint32_t i = 0; i < work->order->lower_count && rc == 0; i++)
+    rc = overlay_layer((int)fs, "lowerdir+", bench->lowers[i], ".");
+  /* Both halves are reached by one mount, or the kernel refuses them. */
   if (rc == 0 && merge)
-    rc = overlay_layer((int)fs, "upperdir", bench->tree);
+    rc = overlay_layer((int)fs, "upperdir", bench->tree, upper);
   if (rc == 0 && merge)
-    rc = overlay_layer((int)fs, "workdir", bench->space);
+    rc = overlay_layer((int)fs, "workdir", bench->tree, space);
   /* Whoever wants the tree to last syncs it as a whole. */
   if (rc == 0 && merge)
     rc = sys_fsconfig((int)fs, FSCONFIG_SET_FLAG, "volatile", NULL, 0);
@@ -218,7 +219,11 @@ static int lay_over(struct bench *bench)
   long rc = 0;
   if (merge) {
     mount = overlay_mount(bench, true);
-    rc = mount < 0 ? mount : directory_of(bench->tree, O_RDONLY);
+    rc =
+      mount < 0
+        ? mount
+        : sys_openat(bench->tree, record_text(&work->record, work->order->name),
+                     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
     work->upper = (int)rc;
     bench->root = (int)mount;
   } else if (lowers == 1) {

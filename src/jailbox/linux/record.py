@@ -86,7 +86,7 @@ READY = struct.Struct("<4I")
 STARTED = struct.Struct("<I i")
 EXITED = struct.Struct("<I i i I 4Q")
 GONE = struct.Struct("<I i 3Q i I 16I")
-WORK = struct.Struct("<5I 6i I 2Q 4I 4I")
+WORK = struct.Struct("<5I 5i 2I 2Q 4I 6I")
 WORKED = struct.Struct("<I i i I 3Q 4Q II")
 NOTE = struct.Struct("<8I")
 
@@ -181,11 +181,11 @@ class Work:
 
         notes: The file that it writes ``struct jb_note`` to.
 
-        space: An empty directory beside the tree, for an overlay.
-
         lowers: What lies below the tree, uppermost first.
 
-        name: The entry that is meant.
+        name: The entry that is meant; of an overlay, its upper directory in the tree.
+
+        space: Likewise, an empty directory beside that.
 
         options: A structure of the kind.
 
@@ -201,9 +201,9 @@ class Work:
     flags: int = 0
     stream: int | None = None
     notes: int | None = None
-    space: int | None = None
     lowers: tuple[int, ...] = ()
     name: bytes = b""
+    space: bytes = b""
     options: bytes = b""
     max_bytes: int = 0
     max_entries: int = 0
@@ -211,7 +211,7 @@ class Work:
 
     def descriptors(self) -> list[int]:
         """What goes with the record, after the channel."""
-        ones = (self.tree, self.stream, self.notes, self.space)
+        ones = (self.tree, self.stream, self.notes)
         return [one for one in ones if one is not None] + list(self.lowers)
 
 
@@ -510,11 +510,12 @@ def encode_work(work: Work, fault: tuple[int, int] = (0, 0)) -> bytes:
     """
     heap = _Heap(WORK.size)
     name = heap.data(work.name)
+    space = heap.data(work.space)
     options = heap.data(work.options)
     rest = heap.bytes()
     at = 1
     indices = []
-    for one in (work.tree, work.stream, work.notes, work.space):
+    for one in (work.tree, work.stream, work.notes):
         indices.append(-1 if one is None else at)
         at += one is not None
     fixed = WORK.pack(
@@ -527,12 +528,14 @@ def encode_work(work: Work, fault: tuple[int, int] = (0, 0)) -> bytes:
         *indices,
         at if work.lowers else -1,
         len(work.lowers),
+        0,
         work.max_bytes,
         work.max_entries,
         work.max_depth,
         *fault,
         0,
         *name,
+        *space,
         *options,
     )
     return fixed + rest

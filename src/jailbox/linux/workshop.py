@@ -288,16 +288,17 @@ class Workshop:
         with contextlib.ExitStack() as stack:
             notes = os.memfd_create("jailbox-notes", os.MFD_CLOEXEC)
             stack.callback(os.close, notes)
-            space = None
+            tree, name, space = target, b"", b""
             if lowers:
                 flags |= _MERGE
-                space = stack.enter_context(self._space(target))
+                tree, name, space = stack.enter_context(self._halves(target))
             work = Work(
                 kind=_UNPACK,
                 flags=flags,
-                tree=target,
+                tree=tree,
                 stream=stream,
                 notes=notes,
+                name=name,
                 space=space,
                 lowers=tuple(lowers),
                 max_bytes=policy.max_bytes,
@@ -364,21 +365,24 @@ class Workshop:
         return worked
 
     @contextlib.contextmanager
-    def _space(self, target: int) -> Iterator[int]:
-        """Make the work directory of an overlay beside its upper one."""
+    def _halves(self, target: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """
+        Make the work directory of an overlay beside its upper one.
+
+        The directory that both stand in, and their names.
+        """
         above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
         try:
-            name = f".work-{os.getpid()}-{os.urandom(6).hex()}"
-            os.mkdir(name, 0o700, dir_fd=above)
+            upper = os.path.basename(os.readlink(b"/proc/self/fd/%d" % target))
+            there = os.stat(upper, dir_fd=above, follow_symlinks=False)
+            if not os.path.samestat(there, os.fstat(target)):
+                raise StoreError("unpack a layer", os.fsdecode(upper), errno.ESTALE)
+            space = b".work-%d-%b" % (os.getpid(), os.urandom(6).hex().encode())
+            os.mkdir(space, 0o700, dir_fd=above)
             try:
-                flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                space = os.open(name, flags, dir_fd=above)
-                try:
-                    yield space
-                finally:
-                    os.close(space)
+                yield above, upper, space
             finally:
-                self.remove(above, name)
+                self.remove(above, space)
         finally:
             os.close(above)
 
