@@ -15,6 +15,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, TypeAlias
 
+import attrs
+
 from jailbox.errors import ContentError, DigestMismatch, NotFound
 from jailbox.linux.disk import sync_filesystem
 from jailbox.linux.workshop import UnpackPolicy
@@ -223,7 +225,7 @@ class Layers:
             temporary = self._files.temporary("unpack a layer", directory=True)
             try:
                 unpacked, fed, lowers = self._unpack(
-                    source, media_type, parents, temporary
+                    source, media_type, diff_id, parents, temporary
                 )
                 if diff_id is not None and fed.digest != diff_id:
                     raise DigestMismatch(str(diff_id), str(fed.digest), "layer")
@@ -283,7 +285,9 @@ class Layers:
             lowers.append(one)
         temporary = self._files.temporary("check a layer", directory=True)
         try:
-            _, fed, _ = self._unpack(blob, media_type, lowers, temporary)
+            _, fed, _ = self._unpack(
+                blob, media_type, record.diff_id, lowers, temporary
+            )
             if fed.digest != record.diff_id:
                 raise DigestMismatch(str(record.diff_id), str(fed.digest), str(blob))
             with (
@@ -307,6 +311,7 @@ class Layers:
         self,
         source: Digest | Source,
         media_type: str,
+        diff_id: Digest | None,
         parents: Sequence[LayerRecord],
         temporary: Temporary,
     ) -> tuple[Unpacked, Fed, tuple[Digest, ...]]:
@@ -315,13 +320,17 @@ class Layers:
 
         The third of what is returned are the trees that it was unpacked on.
         """
+        # Whoever knows the digest will see that nothing is missing at the end.
+        policy = attrs.evolve(
+            self._policy, unended=self._policy.unended or diff_id is not None
+        )
         with contextlib.ExitStack() as stack:
             first, again, keep = self._sources(source, media_type, parents, stack)
             with self._root(temporary, fresh=True) as target:
                 unpacked, fed = feed(
                     first,
                     lambda stream: self._workshop().unpack(
-                        stream, target, bottom=not parents, policy=self._policy
+                        stream, target, bottom=not parents, policy=policy
                     ),
                     also=keep,
                 )
@@ -337,7 +346,7 @@ class Layers:
                 unpacked, refed = feed(
                     second,
                     lambda stream: self._workshop().unpack(
-                        stream, target, lowers=lowers, policy=self._policy
+                        stream, target, lowers=lowers, policy=policy
                     ),
                 )
             if refed != fed:
