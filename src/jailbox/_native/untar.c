@@ -139,6 +139,21 @@ static int skip(struct untar *untar, uint64_t size)
   return 0;
 }
 
+/* What pads the last file is missing where nobody finished the archive, as the
+ * end marks are: no content is cut off by that. */
+static int skip_padding(struct untar *untar, uint64_t size)
+{
+  while (size != 0) {
+    size_t got;
+    int rc = untar->have != 0 ? 1 : fill(untar);
+    if (rc <= 0)
+      return rc;
+    (void)piece(untar, size, &got);
+    size -= got;
+  }
+  return 0;
+}
+
 static uint64_t padding(uint64_t size)
 {
   return (UNTAR_BLOCK - size % UNTAR_BLOCK) % UNTAR_BLOCK;
@@ -871,7 +886,7 @@ static int member(struct untar *untar, const char *block, uint64_t size)
   if (lists ? skip(untar, stored + padding(stored)) < 0
             : pieces(untar, &entry, stored) < 0)
     return -1;
-  if (calls->end(calls->context, &entry) < 0 || skip(untar, pad) < 0)
+  if (calls->end(calls->context, &entry) < 0 || skip_padding(untar, pad) < 0)
     return -1;
   untar->entry++;
   untar->pax_size = 0;
