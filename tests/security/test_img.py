@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from jailbox.errors import (
@@ -22,6 +23,9 @@ from jailbox.errors import (
     SpecError,
     UnsupportedMediaType,
 )
+from jailbox.run.compile import compile_container, compile_program
+from jailbox.run.users import identify
+from jailbox.spec.container import ContainerSpec
 from jailbox.spec.descriptor import Descriptor
 from jailbox.spec.digest import Digest, ForeignDigest, digest_of
 from jailbox.spec.document import (
@@ -32,6 +36,7 @@ from jailbox.spec.document import (
     Manifest,
     read_manifest,
 )
+from jailbox.spec.image import Host
 from jailbox.spec.media import (
     DOCKER_CONFIG,
     DOCKER_LAYER_GZIP,
@@ -48,6 +53,7 @@ from jailbox.spec.pick import INDEX_DEPTH_MAX, INDEX_DOCUMENTS_MAX, pick
 from jailbox.spec.platform import Platform
 from jailbox.spec.reference import Reference
 from jailbox.spec.strict import DOCUMENT_MAX, load_json
+from tests.run.test_compile import ROOTFS, facts
 
 HERE = Platform.parse("linux/amd64")
 LAYER = Descriptor.of(b"layer", OCI_LAYER_GZIP)
@@ -490,6 +496,67 @@ class TestConfig:
         ).config
         assert section.cwd == read
         assert section.volumes == (read, "/v")
+
+
+HOSTILE_CONFIG: dict[str, Any] = {
+    "Labels": {
+        "jailbox.security": "unconfined",
+        "io.containers.autoupdate": "registry",
+        "run": "podman run --privileged IMAGE",
+        "io.podman.annotations.privileged": "TRUE",
+    },
+    "ExposedPorts": {"22/tcp": {}, "0-65535/udp": {}},
+    "Healthcheck": {"Test": ["CMD-SHELL", "reboot"], "Interval": 1},
+    "OnBuild": ["RUN reboot"],
+    "Shell": ["/bin/evil", "-c"],
+    "HostConfig": {"Privileged": True, "CapAdd": ["ALL"], "Binds": ["/:/host"]},
+    "Privileged": True,
+    "CapAdd": ["ALL"],
+    "SecurityOpt": ["seccomp=unconfined"],
+    "NetworkMode": "host",
+    "PidMode": "host",
+    "Devices": ["/dev/mem"],
+    "Runtime": "evil",
+    "RestartPolicy": {"Name": "always"},
+    "LogConfig": {"Type": "syslog"},
+    "CgroupParent": "/",
+    "Ulimits": [{"Name": "core", "Hard": -1, "Soft": -1}],
+    "Hostname": "host",
+    "MacAddress": "02:42:ac:11:00:02",
+    "AttachStdin": True,
+    "Tty": True,
+    "OpenStdin": True,
+    "Memory": -1,
+}
+
+
+def test_img10_metadata_is_no_policy() -> None:
+    """
+    IMG10: nothing that a config says beyond its program, variables, user and directory
+    changes what the kernel is told about a container.
+    """
+    usual = {"Env": ["PATH=/bin"], "Cmd": ["/bin/true"], "WorkingDir": "/srv"}
+    document = json.loads(config(**usual, **HOSTILE_CONFIG))
+    document["history"] = [{"created_by": "RUN --privileged evil", "security": "none"}]
+    document["container_config"] = HOSTILE_CONFIG
+    document["config.runtime"] = {"linux": {"seccomp": None, "devices": ["a"]}}
+
+    def plans(data: bytes) -> tuple[str, str]:
+        image = ImageDocument.from_bytes(data).config
+        rootfs = attrs.evolve(ROOTFS, config=image)
+        spec = ContainerSpec(image=Host())
+        found = compile_container(
+            spec, facts(), rootfs, keeper="K", prepared=0, hostname="box"
+        )
+        program = spec.program(image)
+        assert program is not None
+        user = identify(program.user, program.groups, rootfs.passwd, rootfs.group)
+        main = compile_program(
+            program, spec, rootfs, found.security, user, hostname="box"
+        )
+        return found.plan.describe(), attrs.evolve(found.plan, program=main).describe()
+
+    assert plans(json.dumps(document).encode()) == plans(config(**usual))
 
 
 # From the grammar: one for each rule, as written, and whether every reader takes it.

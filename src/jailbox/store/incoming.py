@@ -45,6 +45,7 @@ SPOOL_MAX: Final = 64 << 30
 AnySource: TypeAlias = str | os.PathLike[str] | BinaryIO
 
 _CHUNK = 1 << 20
+_TIDY = 5.0  # seconds
 _MAGIC = 6
 
 
@@ -183,9 +184,10 @@ def receiving(store: Store) -> Iterator[None]:
         with store.adding():
             yield
     except BaseException:
-        # What of it is somebody else's, too, stays.
+        # What of it is somebody else's, too, stays. If others do not let us, the next
+        # gc comes round to it.
         with contextlib.suppress(JailboxError):
-            store.gc()
+            store.gc(timeout=_TIDY)
         raise
 
 
