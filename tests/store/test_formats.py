@@ -185,6 +185,24 @@ class TestLayout:
         with pytest.raises(NotFound, match="which has one, two"):
             load(store, path, platform=HERE, select="three")
 
+    def test_by_its_short_name(self, store: Store) -> None:
+        """A name is found whether the layout writes it short or in full."""
+        made = Made({"a": "1"}, name="docker.io/library/debian:12")
+        files = tarred(layout_of(made, Made({"b": "1"}, name="x:1")))
+        for name in ("debian:12", "docker.io/library/debian:12"):
+            (loaded,) = load(store, io.BytesIO(files), platform=HERE, select=name)
+            assert loaded.record.digest == made.place.digest
+
+    def test_several_without_names(self, store: Store) -> None:
+        """Images that have neither name nor platform in the index all come in."""
+        images = [Made({name: name}) for name in "abc"]
+        for made in images:
+            made.place = Descriptor.of(made.data, OCI_MANIFEST)
+        loaded = load(store, io.BytesIO(tarred(layout_of(*images))), platform=HERE)
+        assert [one.record.digest for one in loaded] == [
+            made.place.digest for made in images
+        ]
+
     def test_platforms(self, store: Store, tmp_path: Path) -> None:
         """
         Each machine gets its own of several images, whether an index lists them or they

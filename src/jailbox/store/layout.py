@@ -109,14 +109,11 @@ def images_of_layout(
     """
     layout_version(_must(shelf, MARKER))
     index = Index.from_bytes(_must(shelf, INDEX_FILE))
-    groups: dict[str | None, list[Descriptor]] = {}
-    for entry in index.manifests:
-        if is_index(entry.media_type) or is_manifest(entry.media_type):
-            groups.setdefault(_label(entry), []).append(entry)
+    groups = _groups(index)
     if select is not None:
         groups = _selected(groups, select)
     found = 0
-    for entries in groups.values():
+    for entries in groups:
         top = _one(shelf, entries, platform)
         if top is None:
             continue
@@ -137,20 +134,45 @@ def _label(entry: Descriptor) -> str | None:
     return entry.annotations.get(FULL_NAME) or entry.annotations.get(REF_NAME)
 
 
-def _selected(
-    groups: dict[str | None, list[Descriptor]], select: str
-) -> dict[str | None, list[Descriptor]]:
+def _groups(index: Index) -> list[list[Descriptor]]:
+    """
+    Put together what is one image for several machines.
+
+    That is what shares a name, or has no name and says its platform. Any other is an
+    image of its own.
+    """
+    groups: dict[object, list[Descriptor]] = {}
+    for place, entry in enumerate(index.manifests):
+        if is_index(entry.media_type) or is_manifest(entry.media_type):
+            label = _label(entry)
+            alone = label is None and entry.platform is None
+            groups.setdefault(place if alone else label, []).append(entry)
+    return list(groups.values())
+
+
+def _selected(groups: list[list[Descriptor]], select: str) -> list[list[Descriptor]]:
     """Keep the group of one name, however the layout writes it."""
-    found = {
-        label: entries
-        for label, entries in groups.items()
-        if label == select
-        or any(entry.annotations.get(REF_NAME) == select for entry in entries)
-    }
+    found = [
+        entries
+        for entries in groups
+        if any(_is_called(entry, select) for entry in entries)
+    ]
     if len(found) != 1:
-        have = ", ".join(sorted(label for label in groups if label)) or "no names"
+        labels = {label for (entry, *_) in groups if (label := _label(entry))}
+        have = ", ".join(sorted(labels)) or "no names"
         raise NotFound("image", select, where=f"the layout, which has {have}")
     return found
+
+
+def _is_called(entry: Descriptor, name: str) -> bool:
+    said = {entry.annotations.get(FULL_NAME), entry.annotations.get(REF_NAME)}
+    if name in said:
+        return True
+    try:
+        wanted = Reference.parse(name).tagged()
+        return any(Reference.parse(one).tagged() == wanted for one in said if one)
+    except InvalidReference:
+        return False
 
 
 def _one(
