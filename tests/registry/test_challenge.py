@@ -113,10 +113,10 @@ class TestParse:
     )
     def test_no_hang(self, text: str) -> None:
         """REG11: texts made to be slow are read within 100 ms."""
-        began = time.perf_counter()
+        began = time.thread_time()
         parse(text)
 
-        assert time.perf_counter() - began < 0.1
+        assert time.thread_time() - began < 0.1
 
 
 class TestChoose:

@@ -42,7 +42,7 @@ class Download:
         self.done = 0
         self.resumed = False
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Generator[bytes, None, None]:
         """
         Yield the bytes, all of them or an error.
 
@@ -58,19 +58,20 @@ class Download:
             attempt += 1
             request = self._request()
             outcome: Reply | Trouble = exchange.once(request, self._repository.pulling)
-            if isinstance(outcome, Reply):
+            if isinstance(outcome, Reply) and outcome.status in {OK, PARTIAL}:
                 with outcome:
-                    if outcome.status == NO_SUCH_RANGE and self.done:
-                        self._ranges = False
-                        outcome = Trouble("broken", "the registry has no such range")
-                    elif outcome.status in {OK, PARTIAL}:
-                        trouble = yield from self._take(outcome)
-                        if trouble is None:
-                            return
-                        outcome = trouble
-                    elif outcome.status not in retry.RETRIED:
-                        raise exchange.refusal(request, outcome, self._what)
-                    exchange.wire.call.check()
+                    trouble = yield from self._take(outcome)
+                if trouble is None:
+                    return
+                outcome = trouble
+            elif isinstance(outcome, Reply):
+                if outcome.status == NO_SUCH_RANGE and self.done:
+                    self._ranges = False
+                    outcome.drop()
+                    outcome = Trouble("broken", "the registry has no such range")
+                elif outcome.status not in retry.RETRIED:
+                    raise exchange.refusal(request, outcome, self._what)
+            exchange.wire.call.check()
             if self.done - mark >= step:
                 attempt, mark = 1, self.done
             self.resumed = self.resumed or self.done > 0

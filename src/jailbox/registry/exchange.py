@@ -13,6 +13,7 @@ from jailbox.registry import address, retry
 from jailbox.registry.address import REDIRECTS, REDIRECTS_MAX, Refusal, origin_of
 from jailbox.registry.challenge import merge_scopes, parse
 from jailbox.registry.http import Headers, Reply, Request, Trouble
+from jailbox.registry.secret import Secret
 from jailbox.registry.settings import Place
 from jailbox.registry.tokens import Gate
 from jailbox.registry.wire import Wire, broke, refused
@@ -128,23 +129,35 @@ class Exchange:
             if isinstance(reply, Trouble):
                 return reply
             if at_home and reply.status in {UNAUTHORIZED, FORBIDDEN}:
-                challenges = parse(reply.headers.get("www-authenticate"))
-                if reply.status == UNAUTHORIZED or any(
-                    c.wants_more for c in challenges
-                ):
-                    better = self._gate.answer(
-                        self.wire, challenges, wanted, shown, answers
-                    )
-                    if better is not None:
-                        reply.drop()
-                        shown, answers = better, answers + 1
-                        continue
+                better = self._answer(reply, wanted, shown, answers)
+                if better is not None:
+                    reply.drop()
+                    shown, answers = better, answers + 1
+                    continue
             if reply.status in REDIRECTS:
                 hops += 1
                 reply.drop()
                 url = self._next(asked, reply, hops)
                 continue
             return reply
+
+    def _answer(
+        self,
+        reply: Reply,
+        wanted: tuple[str, ...],
+        shown: Secret | None,
+        answers: int,
+    ) -> Secret | None:
+        """Return what to show instead of *shown*, if that may help."""
+        challenges = parse(reply.headers.get("www-authenticate"))
+        more = any(each.wants_more for each in challenges)
+        if reply.status != UNAUTHORIZED and not more:
+            return None
+        try:
+            return self._gate.answer(self.wire, challenges, wanted, shown, answers)
+        except BaseException:
+            reply.close()
+            raise
 
     def _next(self, request: Request, reply: Reply, hops: int) -> str:
         if hops > REDIRECTS_MAX:

@@ -12,7 +12,7 @@ Whoever keeps what is pulled, or has what is pushed, is known by two small proto
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from typing import Protocol
 
 import attrs
@@ -370,8 +370,8 @@ class _Getter:
         for beginning in range(1, _BEGINNINGS_MAX + 1):
             download = Download(repository, blob)
             try:
-                with begin() as sink:
-                    for piece in _watched(self._doing, blob, download.pieces()):
+                with begin() as sink, closing(download.pieces()) as pieces:
+                    for piece in _watched(self._doing, blob, pieces):
                         sink.write(piece)
                     sink.commit()
             except DigestMismatch:
