@@ -199,7 +199,13 @@ class Shelf:
 
     def has_layer(self, layer: Layer, /) -> bool:
         """Return whether a layer is there."""
-        return any(each.diff_ids == layer.diff_ids for each in self.layers)
+        with self.lock:
+            if any(each.diff_ids == layer.diff_ids for each in self.layers):
+                return True
+            if layer.blob.digest in self.blobs:
+                self.layers.append(layer)
+                return True
+        return False
 
     def read(self, blob: Descriptor, /) -> bytes:
         """Return a blob."""

@@ -9,6 +9,7 @@ Whoever keeps what is pulled, or has what is pushed, is known by two small proto
 `Destination` and `Source`.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -79,10 +80,14 @@ class Layer:
 
         diff_ids: The digests of the plain tar of this layer and of all below, the
             lowest first; this layer's is the last.
+
+        check: To be called now and then by whoever waits: raises if the pull is over,
+            because its time is, or because something else has failed.
     """
 
     blob: Descriptor
     diff_ids: tuple[Digest, ...]
+    check: Callable[[], None] = attrs.field(default=lambda: None, eq=False, repr=False)
 
     @property
     def diff_id(self) -> Digest:
@@ -103,7 +108,11 @@ class Destination(Protocol):
         """Return the bytes of a small blob that is there."""
 
     def has_layer(self, layer: Layer, /) -> bool:
-        """Return whether a layer is there already, unpacked."""
+        """
+        Return whether a layer is there already, unpacked.
+
+        May unpack it first, from a blob that is there.
+        """
 
     def layer(self, layer: Layer, /) -> AbstractContextManager[Sink]:
         """Begin to take a layer, and to unpack it while it comes."""
@@ -281,18 +290,17 @@ def _layer_jobs(
     manifest: Manifest,
     document: ImageDocument | None,
 ) -> list[Callable[[], None]]:
-    """Say what is to be got: each blob once, however often a manifest has it."""
-    jobs: dict[Digest, Callable[[], None]] = {}
+    """Say what is to be got."""
+    jobs = []
     for number, blob in enumerate(manifest.layers):
         if document is None or not is_layer(blob.media_type):
-            job = _job(getter.blob, blob, destination.has_blob, destination.blob)
+            jobs.append(_job(getter.blob, blob, destination.has_blob, destination.blob))
         else:
-            layer = Layer(blob=blob, diff_ids=document.diff_ids[: number + 1])
-            job = _job(getter.layer, layer, destination)
-        # The same bytes as two layers have the same parents only by chance; the
-        # destination is asked again for the second, when the first is there.
-        jobs.setdefault(blob.digest, job)
-    return list(jobs.values())
+            diff_ids = document.diff_ids[: number + 1]
+            layer = Layer(blob=blob, diff_ids=diff_ids, check=getter.check)
+            jobs.append(_job(getter.layer, layer, destination))
+    # In this order: a layer may have to wait for those below it.
+    return jobs
 
 
 def _job(work: Callable[..., None], *args: object) -> Callable[[], None]:
@@ -309,6 +317,9 @@ class _Getter:
         places = doing.client.places(reference)
         # The one that answered first; then the others, the registry itself included.
         self._places = sorted(places, key=lambda place: place != top.place)
+        self.check = doing.call.check
+        # The same bytes may be several layers: they come once, whoever is first.
+        self._turns: dict[Digest, threading.Lock] = {}
 
     def document(self, descriptor: Descriptor) -> bytes:
         """Get a manifest or an index by its digest."""
@@ -335,17 +346,20 @@ class _Getter:
         begin: Callable[[Descriptor], AbstractContextManager[Sink]],
     ) -> None:
         """Get a blob as it is."""
-        if has(blob):
-            self._doing.tell(Done(blob.digest, blob.size, "present"))
-            return
-        self._receive(blob, lambda: begin(blob))
+        with self._turns.setdefault(blob.digest, threading.Lock()):
+            if has(blob):
+                self._doing.tell(Done(blob.digest, blob.size, "present"))
+                return
+            self._receive(blob, lambda: begin(blob))
 
     def layer(self, layer: Layer, destination: Destination) -> None:
         """Get a layer."""
-        if destination.has_layer(layer):
-            self._doing.tell(Done(layer.blob.digest, layer.blob.size, "present"))
-            return
-        self._receive(layer.blob, lambda: destination.layer(layer))
+        blob = layer.blob
+        with self._turns.setdefault(blob.digest, threading.Lock()):
+            if destination.has_layer(layer):
+                self._doing.tell(Done(blob.digest, blob.size, "present"))
+                return
+            self._receive(blob, lambda: destination.layer(layer))
 
     def _receive(
         self, blob: Descriptor, begin: Callable[[], AbstractContextManager[Sink]]
@@ -411,27 +425,28 @@ def _side_by_side(doing: Operation, jobs: Sequence[Callable[[], None]]) -> None:
     with ThreadPoolExecutor(most, thread_name_prefix="jailbox-registry") as pool:
         running = [pool.submit(job) for job in jobs]
         try:
-            wait(running, return_when=FIRST_EXCEPTION)
-            failed = _first_failure(running)
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
         except BaseException:
             # Somebody wants out of here: Ctrl-C.
             doing.call.cancel()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        if failed is not None:
+        if any(each.exception() is not None for each in done):
             doing.call.cancel()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+    failed = _failure(running)
     if failed is not None:
         raise failed
 
 
-def _first_failure(running: Iterable[Future[None]]) -> BaseException | None:
+def _failure(running: Iterable[Future[None]]) -> BaseException | None:
+    """Return what went wrong first; being ended because of it is not that."""
+    found = None
     for each in running:
-        if each.done() and not each.cancelled():
-            error = each.exception()
-            if error is not None and not isinstance(error, Interrupted):
-                return error
-    return None
+        error = None if each.cancelled() else each.exception()
+        if error is not None and (found is None or isinstance(found, Interrupted)):
+            found = error
+    return found
 
 
 # ---- to a registry ---------------------------------------------------------------

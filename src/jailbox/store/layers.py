@@ -13,7 +13,7 @@ The order, which no crash may change: unpack below ``tmp``; one ``syncfs``; rena
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Protocol, TypeAlias
 
 import attrs
 
@@ -23,6 +23,7 @@ from jailbox.linux.workshop import UnpackPolicy
 from jailbox.spec.digest import Digest
 from jailbox.spec.document import chain_ids
 from jailbox.store.adding import Additions
+from jailbox.store.arriving import Arriving
 from jailbox.store.blobs import Blobs
 from jailbox.store.feeding import Fed, Source, feed
 from jailbox.store.files import RECORD_FILE, Files, Temporary
@@ -33,7 +34,20 @@ from jailbox.store.records import LayerRecord, layer_file
 from jailbox.store.trash import Trash
 from jailbox.store.workshop import Unpacked, Workshop
 
-__all__ = ["Layers", "Opener", "Unverifiable", "tree_directory"]
+__all__ = ["Below", "Layers", "Opener", "Unverifiable", "tree_directory"]
+
+
+class Below(Protocol):
+    """What must be known of a layer by those that lie on it."""
+
+    @property
+    def diff_id(self) -> Digest:
+        """The digest of its plain tar."""
+
+    @property
+    def tree(self) -> Digest:
+        """The name of its tree. Asking for it may wait until it is unpacked."""
+
 
 Opener: TypeAlias = Callable[[BinaryIO, str], Source]
 """Makes plain bytes of packed ones: (file, media type) to what is read from."""
@@ -79,7 +93,7 @@ class Layers:
     # ---- finding -----------------------------------------------------------
 
     def find(
-        self, diff_id: Digest, parents: Sequence[LayerRecord] = ()
+        self, diff_id: Digest, parents: Sequence[Below] = ()
     ) -> LayerRecord | None:
         """
         Find the layer *diff_id* on top of *parents*, unpacked.
@@ -181,11 +195,11 @@ class Layers:
 
     def add(
         self,
-        source: Digest | Source,
+        source: Digest | Arriving | Source,
         *,
         media_type: str,
         diff_id: Digest | None = None,
-        parents: Sequence[LayerRecord] = (),
+        parents: Sequence[Below] = (),
         timeout: float | None = None,
     ) -> LayerRecord:
         """
@@ -194,14 +208,15 @@ class Layers:
         Two processes that add the same layer at once do it once: the second waits.
 
         Args:
-            source: A blob of this store, packed as *media_type* says, or where the
-                plain tar is read from, once.
+            source: A blob of this store, packed as *media_type* says; one that is
+                still arriving; or where the plain tar is read from, once.
 
             media_type: What the layer is called in a manifest.
 
             diff_id: Digest of the plain tar, if it is known. It is checked.
 
-            parents: The layers below it, the lowest first.
+            parents: The layers below it, the lowest first. Their trees are asked for
+                only if the layer cannot stand alone.
 
             timeout: Seconds to wait for another process that adds the same layer.
 
@@ -309,10 +324,10 @@ class Layers:
 
     def _unpack(
         self,
-        source: Digest | Source,
+        source: Digest | Arriving | Source,
         media_type: str,
         diff_id: Digest | None,
-        parents: Sequence[LayerRecord],
+        parents: Sequence[Below],
         temporary: Temporary,
     ) -> tuple[Unpacked, Fed, tuple[Digest, ...]]:
         """
@@ -355,18 +370,22 @@ class Layers:
 
     def _sources(
         self,
-        source: Digest | Source,
+        source: Digest | Arriving | Source,
         media_type: str,
-        parents: Sequence[LayerRecord],
+        parents: Sequence[Below],
         stack: contextlib.ExitStack,
     ) -> tuple[Source, Callable[[], Source], Callable[[bytes], None] | None]:
         """Return what to read, how to read it again, and who must see it for that."""
-        if isinstance(source, Digest):
+        if isinstance(source, Digest | Arriving):
             blob = source
 
             def unpacking() -> Source:
-                file = stack.enter_context(self._blobs.open(blob))
-                return self._opener(file, media_type)
+                opened = (
+                    blob.open()
+                    if isinstance(blob, Arriving)
+                    else self._blobs.open(blob)
+                )
+                return self._opener(stack.enter_context(opened), media_type)
 
             return unpacking(), unpacking, None
         if not parents:
@@ -400,11 +419,11 @@ class Layers:
 
     def _record(
         self,
-        source: Digest | Source,
+        source: Digest | Arriving | Source,
         media_type: str,
         fed: Fed,
         unpacked: Unpacked,
-        parents: Sequence[LayerRecord],
+        parents: Sequence[Below],
         lowers: tuple[Digest, ...],
         temporary: Temporary,
     ) -> LayerRecord:
@@ -420,7 +439,7 @@ class Layers:
             taken = self._workshop().measure(root)
             # What was unpacked from a blob can be unpacked again, to be compared.
             mark = ""
-            if not isinstance(source, Digest):
+            if not isinstance(source, Digest | Arriving):
                 with self._files.trying("take a fingerprint", temporary.name):
                     mark = fingerprint(root)
         return LayerRecord(
@@ -428,7 +447,7 @@ class Layers:
             diff_id=fed.digest,
             size=fed.size,
             media_type=media_type,
-            blob=source if isinstance(source, Digest) else None,
+            blob=_blob_of(source),
             entries=unpacked.entries,
             disk=taken.bytes,
             inodes=taken.inodes,
@@ -460,6 +479,12 @@ class Layers:
     def _remove(self, tree: Digest) -> None:
         self._files.withdraw([layer_file(tree)], "remove a layer")
         self._trash.take(tree_directory(tree), "remove a layer")
+
+
+def _blob_of(source: Digest | Arriving | Source) -> Digest | None:
+    if isinstance(source, Arriving):
+        return source.digest
+    return source if isinstance(source, Digest) else None
 
 
 @contextlib.contextmanager
