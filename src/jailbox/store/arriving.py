@@ -15,8 +15,7 @@ from jailbox.store.blobs import BlobWriter
 
 __all__ = ["Arriving"]
 
-# Readers wait for so much, or for the end: less would be many small steps.
-_STEP = 64 << 10
+_STEP = 256 << 10
 
 
 class Arriving:
@@ -73,8 +72,7 @@ class Arriving:
             ValueError: If there will be no more, and these were not all.
         """
         with self._more:
-            wanted = position + min(size, _STEP)
-            self._more.wait_for(lambda: self._over or self._there >= wanted)
+            self._more.wait_for(lambda: self._over or self._there > position)
             if not self._whole and self._over:
                 raise ValueError("the blob did not arrive")
             return os.pread(self._fd, min(size, self._there - position), position)
