@@ -585,3 +585,89 @@ def _await_log(container: jb.Container, text: bytes) -> None:
     while text not in b"".join(e.data for e in container.logs()):
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+class TestNobodyWaits:
+    @pytest.mark.slow
+    def test_others_use_a_container_that_is_being_stopped(self) -> None:
+        """
+        While a container has time to end, its state is told and programs run in it.
+        """
+        script = "trap '' TERM; echo up; while :; do sleep 0.05; done"
+        with jb.Container(HOST, ["sh", "-c", script]) as c:
+            while not c.logs():
+                time.sleep(0.01)
+            stopper = threading.Thread(target=c.stop, args=(1.5,))
+            stopper.start()
+            time.sleep(0.2)
+            began = time.monotonic()
+            assert c.state == "running"
+            assert c.exec(["true"]).ok
+            assert time.monotonic() - began < 0.5
+            stopper.join()
+            assert c.state == "stopped"
+            assert c.result is not None
+            assert c.result.signal == 9
+
+    @pytest.mark.slow
+    def test_removed_while_it_is_being_stopped(self) -> None:
+        """
+        Somebody may remove a container that another one gives time to end.
+        """
+        script = "trap '' TERM; echo up; while :; do sleep 0.05; done"
+        c = jb.Container(HOST, ["sh", "-c", script]).start()
+        while not c.logs():
+            time.sleep(0.01)
+        stopper = threading.Thread(target=c.stop, args=(20,))
+        stopper.start()
+        time.sleep(0.1)
+        began = time.monotonic()
+        c.remove()
+        stopper.join()
+
+        assert time.monotonic() - began < 5
+        assert c.state is None
+
+
+class TestDeadlinesOfAPausedContainer:
+    @pytest.mark.cgroup
+    @pytest.mark.slow
+    def test_an_exec_times_out_and_the_container_stays(self) -> None:
+        """
+        The deadline of a program holds within 50 ms while its container is paused; what
+        it said is there, the container goes on, and the program does not.
+        """
+        script = "echo said; sleep 0.6; touch /went-on; sleep 60"
+        with jb.Container(HOST) as c:
+            p = c.popen(["sh", "-c", script], timeout=0.5)
+            next(iter(p))
+            c.pause()
+            with pytest.raises(jb.DeadlineExceeded) as caught:
+                p.wait()
+            late = time.monotonic() - p._deadline  # type: ignore[operator]
+            assert 0 <= late < 0.05
+            assert caught.value.result is not None
+            assert caught.value.result.stdout == "said\n"
+            assert c.state == "paused"
+            c.resume()
+            assert c.exec(["true"]).ok
+            deadline = time.monotonic() + 5
+            while "sleep" in c.exec(["ps", "-e"]).stdout:
+                assert time.monotonic() < deadline
+            assert not c.path("/went-on").exists()
+
+    @pytest.mark.cgroup
+    @pytest.mark.slow
+    def test_waiting_for_an_exec_ends_in_time(self) -> None:
+        """
+        A wait for a program of a paused container ends when it was to end.
+        """
+        with jb.Container(HOST) as c:
+            p = c.popen(["sleep", "60"])
+            c.pause()
+            began = time.monotonic()
+            with pytest.raises(jb.DeadlineExceeded):
+                p.wait(0.2)
+            assert time.monotonic() - began < 0.25
+            c.resume()
+            assert c.exec(["true"]).ok

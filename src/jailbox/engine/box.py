@@ -290,6 +290,7 @@ class LocalBox:
 
     def stop(self, timeout: float | None = None) -> Flow[None]:
         """Ask it to end with its stop signal, give it time, then end it."""
+        grace = self._spec.stop_timeout if timeout is None else timeout
         with self._lock:
             self._demand("stop", RUNNING, PAUSED, STOPPED, CREATED)
             if self._state in {STOPPED, CREATED}:
@@ -297,14 +298,15 @@ class LocalBox:
             sandbox = self._running()
             if self._state is PAUSED:
                 yield from self._thaw()
-            grace = self._spec.stop_timeout if timeout is None else timeout
-            if self._main is not None and sandbox.channel is not None and grace > 0:
+                self._state = RUNNING
+            ask = self._main is not None and sandbox.channel is not None and grace > 0
+            if ask and sandbox.channel is not None:
                 sandbox.channel.signal(self._stop_signal)
-                deadline = time.monotonic() + grace
-                if (yield from sandbox.await_end(deadline)):
-                    self._ended()
-                    return
-            yield from self._end()
+        # Without the lock: others may look at it, and use it, while it has time.
+        if ask and (yield from sandbox.await_end(time.monotonic() + grace)):
+            self._note_end(sandbox)
+        else:
+            yield from self._end(sandbox)
 
     @property
     def _stop_signal(self) -> int:
@@ -312,12 +314,18 @@ class LocalBox:
         assert self._rootfs is not None  # noqa: S101  # it was started
         return self._spec.stop_signal or self._rootfs.config.stop_signal or _SIGTERM
 
-    def _end(self) -> Flow[None]:
-        sandbox = self._running()
+    def _end(self, sandbox: Sandbox) -> Flow[None]:
+        """Kill everything in a jail of ours and wait until it is gone."""
         sandbox.kill()
         if not (yield from sandbox.await_end(time.monotonic() + 10)):
             raise EngineError(f"container {self.name} was killed and did not end")
-        self._ended()
+        self._note_end(sandbox)
+
+    def _note_end(self, sandbox: Sandbox) -> None:
+        """A jail is gone; unless somebody else has noticed, and gone on, it is ours."""
+        with self._lock:
+            if self._sandbox is sandbox and self._state in {RUNNING, PAUSED, STOPPED}:
+                self._ended()
 
     def _ended(self) -> None:
         self._state = STOPPED
@@ -330,10 +338,10 @@ class LocalBox:
         with self._lock:
             self._demand("kill", RUNNING, PAUSED)
             sandbox = self._running()
-            if number == _SIGKILL or sandbox.channel is None:
-                yield from self._end()
-            else:
+            if number != _SIGKILL and sandbox.channel is not None:
                 sandbox.channel.signal(number, tree=self._main is None)
+                return
+        yield from self._end(sandbox)
 
     def pause(self, timeout: float | None = None) -> Flow[None]:
         """Stop the time of everything in it."""
@@ -352,6 +360,7 @@ class LocalBox:
     def _freeze(self, timeout: float | None) -> Flow[None]:
         sandbox = self._running()
         freezer = sandbox.compiled.cgroups.freezer
+        sandbox.paused = True
         if freezer is None:
             assert sandbox.channel is not None  # noqa: S101  # it runs
             sandbox.channel.signal(_SIGSTOP, tree=True)
@@ -368,6 +377,7 @@ class LocalBox:
     def _thaw(self) -> Flow[None]:
         sandbox = self._running()
         freezer = sandbox.compiled.cgroups.freezer
+        sandbox.paused = False
         if freezer is None:
             assert sandbox.channel is not None  # noqa: S101  # it runs
             sandbox.channel.signal(_SIGCONT, tree=True)
@@ -403,8 +413,12 @@ class LocalBox:
             if self._state is None or os.getpid() != self._owner:
                 return
             self._look()
-            if self._state in {RUNNING, PAUSED}:
-                yield from self._end()
+            sandbox = self._sandbox if self._state in {RUNNING, PAUSED} else None
+        if sandbox is not None:
+            yield from self._end(sandbox)
+        with self._lock:
+            if self._state is None:
+                return
             self._drop_jail()
             # Also after a start that was refused, and a visit: they took ids as well.
             if self._number is not None and self._keeper is not None:

@@ -267,8 +267,11 @@ class DetachedBox(LocalBox):
     def remove(self) -> Flow[None]:
         """End it and remove everything of it, whoever started it. Idempotent."""
         with self._lock:
-            if self.state in {RUNNING, PAUSED}:
-                yield from self._end()
+            running = self.state in {RUNNING, PAUSED}
+            sandbox = self._sandbox if running else None
+        if sandbox is not None:
+            yield from self._end(sandbox)
+        with self._lock:
             self._drop_jail()
             self._state = None
             shutil.rmtree(_home(self.name), ignore_errors=True)

@@ -46,6 +46,9 @@ _END_PATIENCE = 10.0
 """Seconds that the end of a killed jail may take before we say that something is wrong.
 The keeper itself gives up on a busy control group after five."""
 
+_LOOK = 0.015
+"""Seconds after its deadline that a monitor usually takes."""
+
 _LATE = 0.25
 """Seconds after its deadline that a monitor may take before we end the whole jail."""
 
@@ -79,6 +82,8 @@ class Wiring:
         owned: It ends with us. A detached jail does not.
 
         logged: What it writes goes to a log, and not to us.
+
+        paused: Whether its jail's time stands still, and its monitor's with it.
     """
 
     argv: tuple[str, ...]
@@ -93,6 +98,7 @@ class Wiring:
     supervised: bool = False
     owned: bool = True
     logged: bool = False
+    paused: Callable[[], bool] = lambda: False
 
 
 def _close_leftovers(owner: int, channel: Channel, kill: Callable[[], None]) -> None:
@@ -140,6 +146,8 @@ class Process(Generic[Text]):
         self._limit = limit
         self._exceeded = False
         self._timed_out = False
+        self._looked = False
+        self._left: Exited | None = None
         self._began = time.monotonic()
         self._deadline = (
             None if wiring.timeout is None else self._began + wiring.timeout
@@ -176,22 +184,28 @@ class Process(Generic[Text]):
         channel = self._channel
         if channel.exited is None and not channel.over:
             channel.update()
+        if channel.exited is None and self._left is not None:
+            return self._left
         if channel.exited is None and channel.over:
             # Killed together with its supervisor.
-            return Exited(
-                status=_SIGKILL,
-                reason=Reason.NONE,
-                disk_full=False,
-                cpu_user=0.0,
-                cpu_system=0.0,
-                max_rss=0,
-                wall=time.monotonic() - self._began,
-            )
+            return self._killed()
         return channel.exited
+
+    def _killed(self) -> Exited:
+        """Its end, as far as that is known when nobody tells of it."""
+        return Exited(
+            status=_SIGKILL,
+            reason=Reason.NONE,
+            disk_full=False,
+            cpu_user=0.0,
+            cpu_system=0.0,
+            max_rss=0,
+            wall=time.monotonic() - self._began,
+        )
 
     def _finished(self) -> bool:
         channel = self._channel
-        if channel.over:
+        if channel.over or self._left is not None:
             return True
         return channel.exited is not None and not self._wiring.whole_jail
 
@@ -309,7 +323,7 @@ class Process(Generic[Text]):
     def _due(self, deadline: float | None) -> float | None:
         own = self._deadline
         if own is not None and self._wiring.supervised:
-            own += _LATE
+            own += _LATE if self._looked else _LOOK
         moments = [m for m in (own, deadline) if m is not None]
         return min(moments) if moments else None
 
@@ -318,14 +332,37 @@ class Process(Generic[Text]):
             return
         own = self._deadline
         limit = self._wiring.timeout
+        now = time.monotonic()
+        paused = self._wiring.paused() and not self._wiring.whole_jail
+        asked = deadline is not None and now >= deadline
+        if self._wiring.supervised and not self._looked and not paused and not asked:
+            # Its monitor is at work on it.
+            self._looked = True
+            return
         if own is None or (deadline is not None and deadline < own):
             limit = None if deadline is None else deadline - self._began
         self._timed_out = True
-        self._wiring.kill()
-        yield from self._await_end()
+        if paused:
+            self._leave()
+        else:
+            self._wiring.kill()
+            yield from self._await_end()
         raise DeadlineExceeded(
             self._name(), limit if limit is not None else math.nan, self.result()
         )
+
+    def _leave(self) -> None:
+        """
+        Give it up while its jail is paused.
+
+        Nothing in a frozen jail can be ended, nor does it do anything. Its monitor sees
+        that we have left as soon as it goes on, and ends all of it first.
+        """
+        for capture in self._captures:
+            for _ in capture.drain():
+                pass
+        self._left = self._killed()
+        self._settle()
 
     def _await_end(self) -> Flow[None]:
         """After a kill: wait until it is over, and take what it wrote."""

@@ -240,6 +240,8 @@ class Sandbox:
         compiled: What it is.
 
         channel: The conversation with its init.
+
+        paused: Its time stands still: whoever pauses it says so here.
     """
 
     def __init__(
@@ -262,6 +264,7 @@ class Sandbox:
         self.compiled = compiled
         self.limits = limits
         self.channel: Channel | None = None
+        self.paused = False
         self._returned: int | None = None
 
     # --- starting ------------------------------------------------------------
@@ -458,6 +461,7 @@ class Sandbox:
             whole_jail=whole_jail,
             logged=wanted.log is not None,
             timeout=wanted.timeout,
+            paused=lambda: self.paused,
             supervised=program.timeout is not None and not whole_jail,
         )
 
