@@ -59,13 +59,18 @@ def cgroup_kinds() -> frozenset[str]:
         if kind == "cgroup2":
             with open("/proc/self/cgroup", encoding="utf-8") as file:
                 own = re.search(r"^0::(.*)$", file.read(), re.MULTILINE)
-            # Root starts at the top; everybody else has what was delegated.
-            group = place if os.geteuid() == 0 or own is None else place + own[1]
-            with open(f"{group}/cgroup.controllers", encoding="ascii") as file:
-                controllers = file.read().split()
-            if "memory" in controllers and os.access(group, os.W_OK):
-                found.add("v2")
+            parts = [] if own is None else own[1].strip("/").split("/")
+            above = ["/".join([place, *parts[:n]]) for n in range(len(parts) + 1)]
+            found |= {"v2"} if any(map(_gives_memory, above)) else set()
     return frozenset(found)
+
+
+def _gives_memory(group: str) -> bool:
+    """Say whether we may limit memory below a group of version 2."""
+    if not os.access(group, os.W_OK) or not os.access(f"{group}/cgroup.procs", os.W_OK):
+        return False
+    with open(f"{group}/cgroup.controllers", encoding="ascii") as file:
+        return "memory" in file.read().split()
 
 
 def cgroup(version: str | None = None) -> str | None:

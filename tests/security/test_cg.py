@@ -2,6 +2,7 @@
 CG: limits that hold, and that only the host can change.
 """
 
+import errno
 import os
 import re
 import signal
@@ -156,6 +157,36 @@ def test_cg6_a_paused_jail_can_be_killed() -> None:
             assert time.monotonic() - began < 1
     finally:
         jail.remove()
+
+
+@pytest.mark.root
+@pytest.mark.cgroup
+def test_cg9_a_group_that_is_there_already() -> None:
+    """
+    CG9: Where a group of that name is there, with something in it, the start is refused
+    and the group left alone; a jail never joins what it has not made.
+    """
+    engine = LocalEngine()
+    spec = ContainerSpec(
+        image=Host(), command=("true",), limits=jb.Limits(memory=MIB * 64)
+    )
+    try:
+        keeper = engine.keeper()
+        parent = engine.facts.cgroups.holder("memory")
+        assert parent is not None
+        taken = Path(f"{parent.parent}/{keeper.name}/run-1")
+        (taken / "other").mkdir(parents=True)
+        with pytest.raises(jb.LaunchError) as caught:
+            drive(engine.run(spec, Io()))
+        assert (taken / "other").is_dir()
+        (taken / "other").rmdir()
+        taken.rmdir()
+        assert drive(engine.run(spec, Io())).ok
+    finally:
+        engine.close()
+
+    assert (caught.value.step, caught.value.errno) == ("cgroup", errno.EEXIST)
+    assert str(taken) in str(caught.value)
 
 
 @pytest.mark.userns

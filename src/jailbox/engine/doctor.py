@@ -330,13 +330,14 @@ def _kernel(facts: "HostFacts") -> Finding:
     if not facts.overlay_takes_descriptors:
         lacks.append("overlay layers by descriptor (6.13)")
     if not facts.can_mount_on_detached:
-        lacks.append("mounts on detached trees (6.15)")
+        lacks.append("clones of detached trees (6.15)")
     if lacks:
         return Finding(
             name,
             "degraded",
             f"{detail}: lacks {' and '.join(lacks)}",
-            "The root of a jail is assembled in a longer way, in more system calls.",
+            "The root of a jail is assembled in a longer way: a start takes some "
+            "milliseconds more, and gives the same.",
             upgrade,
             "none",
         )
@@ -581,6 +582,16 @@ def _overlay(facts: "HostFacts") -> Finding:
             "Run as root, or upgrade the kernel.",
             "root is a higher price than an upgrade",
         )
+    if not facts.is_rootful and not facts.tmpfs_keeps_user_attributes:
+        return Finding(
+            name,
+            "degraded",
+            f"a tmpfs notes nothing for users before Linux 6.6, as in {facts.release}",
+            "Jails are refused; with degrade={'overlay'} they start, and removing a "
+            "directory of an image fails with EIO.",
+            "Run as root, or upgrade the kernel.",
+            "root is a higher price than an upgrade",
+        )
     if "overlay" not in facts.filesystems:
         return Finding(name, "ok", "loaded by the first mount")
     return Finding(name, "ok", "for root" if facts.is_rootful else "for this user")
@@ -596,10 +607,10 @@ def _idmapped(facts: "HostFacts") -> Finding:
         )
     return Finding(
         name,
-        "degraded",
+        "missing",
         f"below an overlay since Linux 5.19, not in {facts.release}",
-        "As root, owners in images do not fit the ids of a jail without a copy.",
-        "Upgrade the kernel.",
+        "As root no jail starts: owners in images do not fit the ids of a jail.",
+        "Upgrade the kernel, or run as an ordinary user.",
         "none",
     )
 

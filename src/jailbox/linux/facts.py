@@ -510,10 +510,11 @@ class HostFacts:
         """
         Lower *value* to what we may set; -1 is no limit.
 
-        With CAP_SYS_RESOURCE everything may be set. Root does not always have it.
+        CAP_SYS_RESOURCE is no exception: a jail sets its limits when it has left the
+        machine's user namespace, where alone the kernel would honor it.
         """
         own = self.rlimit(name)
-        if own is None or own.hard == -1 or self.has_cap(CAP_SYS_RESOURCE):
+        if own is None or own.hard == -1:
             return value
         return own.hard if value == -1 else min(value, own.hard)
 

@@ -335,10 +335,10 @@ def _confine(spec: ContainerSpec, facts: HostFacts) -> Confinement:
     if not facts.is_rootful and not facts.tmpfs_keeps_user_attributes:
         _lack(
             "overlay",
-            "directories of an image cannot be replaced: before Linux 6.6 a tmpfs "
+            "directories of an image cannot be removed: before Linux 6.6 a tmpfs "
             "cannot note for an ordinary user that they were",
-            "Run as root, or use a newer kernel. With it, making a directory where "
-            "one of the image was removed fails with EIO.",
+            "Run as root, or use a newer kernel. With it, removing or replacing a "
+            "directory of the image fails with EIO, and everything else works.",
             security,
             degraded,
         )

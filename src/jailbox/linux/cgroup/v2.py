@@ -71,8 +71,6 @@ def limit_writes(
                 writes.append(("memory.swap.max", str(limits.extra_swap or 0)))
         if limits.memory_reservation is not None:
             writes.append(("memory.low", str(limits.memory_reservation)))
-        # Half a jail is worse than none: whoever is picked, all of them go.
-        writes.append(("memory.oom.group", "1"))
     if "pids" in wanted and limits.processes is not None:
         writes.append(("pids.max", tasks_value(limits.processes)))
     if "cpu" in wanted and limits.cpus is not None:
