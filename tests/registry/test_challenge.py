@@ -139,12 +139,12 @@ class TestRealm:
         "realm",
         [
             "https://registry.example/token",
-            "https://registry.example:5001/auth?x=y",
+            "https://registry.example:443/auth?x=y",
             "https://REGISTRY.example/token",
         ],
     )
     def test_own_host(self, realm: str) -> None:
-        """A registry may have its tokens made at its own host, at any port."""
+        """A registry may have its tokens made where it is itself."""
         assert realm_of(bearer(realm=realm), REGISTRY, plain_http=False) == realm
 
     @pytest.mark.parametrize(
@@ -157,6 +157,7 @@ class TestRealm:
             "https://registry.example@evil.example/token",
             "https://user:password@registry.example/token",
             "https://evil.example/token",
+            "https://registry.example:5001/token",
             "https://registry.example.evil.example/",
             "file:///etc/passwd",
             "https://127.0.0.1/token",
@@ -184,6 +185,16 @@ class TestRealm:
         assert isinstance(realm_of(challenge, REGISTRY, plain_http=False), Refusal)
         got = realm_of(other, REGISTRY, plain_http=False, token_hosts=hosts)
         assert got == other.parameters["realm"]
+
+    def test_ports(self) -> None:
+        """REG2: another port is another place, until it was named."""
+        challenge = bearer(realm="https://registry.example:5001/auth")
+        for hosts in (["registry.example:5001"], ["registry.example"]):
+            got = realm_of(challenge, REGISTRY, plain_http=False, token_hosts=hosts)
+            assert got == challenge.parameters["realm"]
+        hosts = ["registry.example:5002"]
+        got = realm_of(challenge, REGISTRY, plain_http=False, token_hosts=hosts)
+        assert isinstance(got, Refusal)
 
     def test_a_local_place_is_not_made_right_by_a_name(self) -> None:
         """REG4: a local address is refused though it was named."""

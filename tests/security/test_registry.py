@@ -17,7 +17,8 @@ import pytest
 from jailbox.errors import DigestMismatch, HostError, JailboxError, RegistryError
 from jailbox.registry.client import Client
 from jailbox.registry.credentials import IdentityToken, Keychain, Login, RegistryToken
-from jailbox.registry.http import Bounds
+from jailbox.registry.http import Bounds, Request, Transport, Trouble
+from jailbox.registry.pace import Call
 from jailbox.registry.retry import Policy
 from jailbox.registry.settings import Endpoint, Settings
 from jailbox.registry.transfer import copy, pull, push
@@ -149,8 +150,33 @@ class TestRealms:
         assert not guarded.asked("GET", "/token")
         assert set(resolved) <= {host}
 
-    def test_allowed_but_local(self, guarded: Registry) -> None:
-        """REG4: a name that was allowed, and means this machine, is refused."""
+    def test_another_port(self, guarded: Registry, me: Client) -> None:
+        """REG4: another server of the same machine gets no password, until named."""
+        seen: list[Asked] = []
+
+        def take(asked: Asked) -> Told:
+            seen.append(asked)
+            return Told(status=200, body=b'{"token": "x"}')
+
+        with Site(take) as site:
+            guarded.habits = Habits(auth="bearer", realm=f"{site.url}/token")
+            with pytest.raises(RegistryError, match="another place"):
+                get(me, name_in(guarded))
+            assert seen == []
+            endpoint = Endpoint(plain_http=True, token_hosts=[site.address])
+            with (
+                Client(
+                    endpoints={guarded.address: endpoint},
+                    keychain=me.keychain,
+                    settings=HASTY,
+                ) as client,
+                pytest.raises(RegistryError, match="401"),
+            ):
+                get(client, name_in(guarded))
+            assert len(seen) == 2
+
+    def test_the_name_means_this_machine(self) -> None:
+        """REG4: a public name that leads to this machine is refused, nothing sent."""
         seen: list[Asked] = []
 
         def take(asked: Asked) -> Told:
@@ -158,26 +184,15 @@ class TestRealms:
             return Told(status=200)
 
         with Site(take) as site:
-            # A name that resolves to this machine, and does not look like it.
-            name = socket.gethostname()
-            try:
-                local = socket.gethostbyname(name).startswith("127.")
-            except OSError:
-                local = False
-            realm = f"http://{name if local else '127.0.0.1.'}:{site.port}/token"
-            guarded.habits = Habits(auth="bearer", realm=realm)
-            endpoint = Endpoint(
-                plain_http=True, token_hosts=[name if local else "127.0.0.1."]
-            )
-            with (
-                Client(
-                    endpoints={guarded.address: endpoint},
-                    keychain=Keychain({guarded.address: Login("me", CANARY)}),
-                    settings=HASTY,
-                ) as client,
-                pytest.raises(RegistryError),
-            ):
-                get(client, name_in(guarded))
+            transport = Transport(Bounds(), proxy=None)
+            url = f"http://127.0.0.1:{site.port}/token"
+            request = Request(method="GET", url=url, public_only=True)
+            outcome = transport.send(request, Call("asking"))
+            transport.close()
+
+        assert isinstance(outcome, Trouble)
+        assert outcome.kind == "local"
+        assert outcome.is_final
         assert seen == []
 
     def test_redirected(self, guarded: Registry, me: Client) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "TOKEN_HOSTS",
     "Challenge",
     "choose",
+    "is_here",
     "merge_scopes",
     "parse",
     "pull_scope",
@@ -26,8 +27,13 @@ __all__ = [
 ]
 
 TOKEN_HOSTS: Mapping[str, tuple[str, ...]] = {
+    "docker.elastic.co": ("docker-auth.elastic.co",),
+    "index.docker.io": ("auth.docker.io",),
+    "lscr.io": ("ghcr.io",),
     "registry-1.docker.io": ("auth.docker.io",),
+    "registry.digitalocean.com": ("api.digitalocean.com",),
     "registry.gitlab.com": ("gitlab.com",),
+    "registry.hub.docker.com": ("auth.docker.io",),
 }
 """The registries that are known to have their tokens elsewhere, and where."""
 
@@ -141,9 +147,10 @@ def realm_of(
     """
     Decide whether the place that a challenge names may be asked for a token.
 
-    It is a stranger's wish that we send credentials somewhere. The host of the registry
-    itself may be that place (at any port), a host of `TOKEN_HOSTS` for this registry,
-    or one that the caller named; nothing else.
+    It is a stranger's wish that we send credentials somewhere. The registry itself may
+    be that place, by scheme, host and port; a host of `TOKEN_HOSTS` for this registry;
+    or one that the caller named, as ``host`` or ``host:port``; nothing else. And none
+    of them is this machine, unless the registry is on it, too.
     """
     realm = challenge.parameters.get("realm", "")
     origin = origin_of(realm)
@@ -154,16 +161,22 @@ def realm_of(
             f"it wants a token from {origin}, which is not encrypted",
             "To allow it: Endpoint(plain_http=True) for this registry.",
         )
-    if origin.host == registry.host:
+    if origin == registry:
         return realm
-    if is_local(origin.host) or origin.host == "localhost":
+    if is_here(origin.host) and not is_here(registry.host):
         return Refusal(f"it wants a token from the local address {origin.host}")
-    if origin.host in {*TOKEN_HOSTS.get(registry.host, ()), *token_hosts}:
+    allowed = {*TOKEN_HOSTS.get(registry.host, ()), *token_hosts}
+    if origin.host in allowed or origin.netloc in allowed:
         return realm
     return Refusal(
-        f"it wants a token from another host, {origin.host}",
-        f"If that is right: Endpoint(token_hosts=[{origin.host!r}]) for this registry.",
+        f"it wants a token from another place, {origin}",
+        f"If that is right: Endpoint(token_hosts=[{origin.netloc!r}]) for it.",
     )
+
+
+def is_here(host: str) -> bool:
+    """Tell whether a host is this machine by its very name."""
+    return is_local(host) or host == "localhost" or host.endswith(".localhost")
 
 
 def pull_scope(repository: str) -> str:

@@ -48,8 +48,8 @@ class Endpoint:
             ``host``, ``host:port``, or ``host/prefix``. How they are reached is said
             by endpoints of their own.
 
-        token_hosts: Other hosts at which this registry may have its tokens made. They
-            are sent credentials.
+        token_hosts: Other places at which this registry may have its tokens made,
+            ``host`` or ``host:port``. They are sent credentials.
     """
 
     plain_http: bool = False

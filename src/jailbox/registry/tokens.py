@@ -16,7 +16,13 @@ import attrs
 
 from jailbox.errors import RegistryError, Unauthorized
 from jailbox.registry.address import Refusal, origin_of, with_query
-from jailbox.registry.challenge import Challenge, choose, merge_scopes, realm_of
+from jailbox.registry.challenge import (
+    Challenge,
+    choose,
+    is_here,
+    merge_scopes,
+    realm_of,
+)
 from jailbox.registry.credentials import (
     Credentials,
     Found,
@@ -281,10 +287,10 @@ class Gate:
         )
 
     def _request(self, method: str, url: str, headers: Headers) -> Request:
-        # At the registry's own host it is where the registry is; elsewhere, whatever
-        # the name resolves to, it must not be this machine.
-        origin = origin_of(url)
-        foreign = origin is None or origin.host != self._place.origin.host
+        # Elsewhere than the registry, whatever the name resolves to, it must not be
+        # this machine.
+        own = self._place.origin
+        foreign = origin_of(url) != own and not is_here(own.host)
         return Request(method=method, url=url, headers=headers, public_only=foreign)
 
     @contextlib.contextmanager
