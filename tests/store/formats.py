@@ -4,6 +4,7 @@ Images made by hand, as the files of layouts and archives.
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import zstandard
@@ -25,7 +26,16 @@ from jailbox.store.records import ImageRecord
 from jailbox.store.store import Store
 from tests.store.workshops import Layout, tar_of
 
-__all__ = ["Files", "Made", "layout_of", "packed", "spread", "tarred", "tree"]
+__all__ = [
+    "Files",
+    "Made",
+    "content",
+    "layout_of",
+    "packed",
+    "spread",
+    "tarred",
+    "tree",
+]
 
 Files = dict[str, bytes]
 
@@ -117,4 +127,17 @@ def tree(store: Store, record: ImageRecord) -> dict[str, str]:
                 found[name] = path.read_text()
             elif path.is_char_device():
                 found.pop(name, None)
+    return found
+
+
+def content(store: Store) -> dict[str, list[str]]:
+    """Return what is in a store, and on its way."""
+    top = Path(store.path)
+    found = {
+        "blobs": sorted(str(digest) for digest in store.blobs.list()),
+        "images": sorted(str(record.digest) for record in store.images.list()),
+        "tags": sorted(str(name) for name in store.tags.list()),
+    }
+    for directory in ("trees", "tmp", "trash", "leases"):
+        found[directory] = sorted(os.listdir(top / directory))
     return found

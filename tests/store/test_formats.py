@@ -46,7 +46,16 @@ from jailbox.store.decompress import open_layer
 from jailbox.store.layout import FULL_NAME, REF_NAME, write_layout, write_layout_tar
 from jailbox.store.rootfs import import_rootfs
 from jailbox.store.store import Store
-from tests.store.formats import Files, Made, layout_of, packed, spread, tarred, tree
+from tests.store.formats import (
+    Files,
+    Made,
+    content,
+    layout_of,
+    packed,
+    spread,
+    tarred,
+    tree,
+)
 from tests.store.images import named
 from tests.store.workshops import PlainWorkshop, tar_of
 
@@ -67,19 +76,6 @@ def other(tmp_path: Path) -> Any:  # noqa: ANN401
     work = PlainWorkshop()
     with Store(tmp_path / "other", workshop=lambda: work, opener=open_layer) as store:
         yield store
-
-
-def content(store: Store) -> dict[str, list[str]]:
-    """Return what is in a store, and on its way."""
-    top = Path(store.path)
-    found = {
-        "blobs": sorted(str(digest) for digest in store.blobs.list()),
-        "images": sorted(str(record.digest) for record in store.images.list()),
-        "tags": sorted(str(name) for name in store.tags.list()),
-    }
-    for directory in ("trees", "tmp", "trash", "leases"):
-        found[directory] = sorted(os.listdir(top / directory))
-    return found
 
 
 class TestLayout:

@@ -31,10 +31,11 @@ __all__ = [
     "AnySource",
     "Incoming",
     "Loaded",
+    "Ready",
     "copy_blob",
     "layer_type",
-    "name_image",
     "on_shelf",
+    "publish",
     "receiving",
     "take",
 ]
@@ -228,7 +229,7 @@ def take(
         Malformed, DigestMismatch, UnsupportedMediaType: If something is not what it
             should be. No image of these is there then, and no name has moved.
     """
-    ready: list[tuple[Incoming, tuple[Digest, ...]]] = []
+    ready = []
     for image in images:
         manifest = Manifest.from_bytes(image.manifest, image.media_type)
         manifest.check_image()
@@ -236,20 +237,17 @@ def take(
         document.check(manifest)
         _take_layers(store, image, manifest, document)
         store.blobs.put(image.config, manifest.config.digest)
-        ready.append((image, tuple(store.blobs.put(data) for data in image.also)))
-    records = [
-        store.images.add(image.manifest, image.media_type, also=also)
-        for image, also in ready
-    ]
-    # A layout lists an image once for each of its names.
-    names: dict[Digest, tuple[Reference, ...]] = {}
-    for (image, _), record in zip(ready, records, strict=True):
-        names[record.digest] = names.get(record.digest, ()) + image.names
-    found = {record.digest: record for record in records}
-    return tuple(
-        name_image(store, record, names[digest], move=move)
-        for digest, record in found.items()
-    )
+        for data in image.also:
+            store.blobs.put(data)
+        ready.append(
+            Ready(
+                image.manifest,
+                image.media_type,
+                image.names,
+                tuple(Digest.of(data) for data in image.also),
+            )
+        )
+    return publish(store, ready, move=move)
 
 
 def _take_layers(
@@ -292,17 +290,88 @@ def _check_unpacks_to(store: Store, place: Descriptor, diff_id: Digest) -> None:
         raise DigestMismatch(str(diff_id), str(actual), f"layer {place.digest}")
 
 
-def name_image(
-    store: Store, record: ImageRecord, names: tuple[Reference, ...], *, move: bool
+@attrs.frozen
+class Ready:
+    """
+    An image of which everything but the record is in the store.
+
+    Attributes:
+        manifest: Its bytes.
+
+        media_type: What the manifest is called.
+
+        names: What it wants to be called.
+
+        also: Documents to keep with it.
+    """
+
+    manifest: bytes
+    media_type: str
+    names: tuple[Reference, ...]
+    also: tuple[Digest, ...] = ()
+
+
+def publish(
+    store: Store, images: Iterable[Ready], *, move: bool = False
+) -> tuple[Loaded, ...]:
+    """
+    Make images visible and give them their names: all of it, or nothing.
+
+    Args:
+        store: Where they are.
+
+        images: The images. One that is listed several times gets all names.
+
+        move: Whether a name that means another image here gets the new one.
+    """
+    found: dict[Digest, ImageRecord] = {}
+    names: dict[Digest, tuple[Reference, ...]] = {}
+    with contextlib.ExitStack() as undo:
+        for image in images:
+            digest = Digest.of(image.manifest)
+            if store.images.get(digest) is None:
+                undo.callback(_withdraw, store, digest)
+            record = store.images.add(image.manifest, image.media_type, also=image.also)
+            found[digest] = record
+            names[digest] = names.get(digest, ()) + image.names
+        loaded = tuple(
+            _name(store, record, names[digest], undo, move=move)
+            for digest, record in found.items()
+        )
+        undo.pop_all()
+        return loaded
+
+
+def _withdraw(store: Store, digest: Digest) -> None:
+    """Take back an image that was not there before."""
+    with contextlib.suppress(JailboxError):
+        store.images.remove(digest)
+
+
+def _rename(store: Store, name: Reference, before: Digest | None) -> None:
+    """Let a name mean again what it meant."""
+    with contextlib.suppress(JailboxError):
+        if before is None:
+            store.tags.remove(name)
+        else:
+            store.tags.set(name, before)
+
+
+def _name(
+    store: Store,
+    record: ImageRecord,
+    names: tuple[Reference, ...],
+    undo: contextlib.ExitStack,
+    *,
+    move: bool,
 ) -> Loaded:
-    """
-    Give an image names; those that mean another one stay as they are, unless *move*.
-    """
     given, kept = [], []
     for name in dict.fromkeys(name.tagged() for name in names):
         before = store.tags.get(name)
-        if before is None or before == record.digest or move:
-            store.tags.set(name, record.digest)
+        if before is None or move or before == record.digest:
+            if before != record.digest:
+                undo.callback(_rename, store, name, before)
+                store.tags.set(name, record.digest)
             given.append(name)
         else:
             kept.append(name)

@@ -8,9 +8,11 @@ tag or a name as ``org.opencontainers.image.ref.name``.
 Source: OCI image-spec v1.1, *image-layout.md*, *annotations.md*.
 """
 
+import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -329,23 +331,39 @@ def write_layout(store: Store, chosen: Chosen, target: str | os.PathLike[str]) -
     """
     images = gathered(store, chosen)
     path = os.fspath(target)
-    with storing("write an image", path):
-        os.makedirs(path, exist_ok=True)
+    with storing("write an image", path), contextlib.ExitStack() as undo:
+        if not os.path.isdir(path):
+            os.makedirs(path)
+            undo.callback(_without_errors, os.rmdir, path)
         before = _before(path)
-        for name in ("blobs", "blobs/sha256", "blobs/sha512"):
-            if name != "blobs/sha512" or _has_sha512(images):
-                os.makedirs(os.path.join(path, name), exist_ok=True)
+        if before is None:
+            # Nothing was there: what is half done is ours.
+            undo.callback(
+                shutil.rmtree, os.path.join(path, "blobs"), ignore_errors=True
+            )
+            for name in (MARKER, INDEX_FILE):
+                undo.callback(_without_errors, os.unlink, os.path.join(path, name))
+        for algorithm in {d.algorithm for d in _digests(images)} | {"sha256"}:
+            os.makedirs(os.path.join(path, "blobs", algorithm), exist_ok=True)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         with Fd(os.open(path, flags)) as root:
             place = _DirectoryPlace(root.fileno())
             copy_blobs(store, images, place)
             place.put(MARKER, marker())
             place.put(INDEX_FILE, _merged(before, index_of(images)).to_bytes())
+        undo.pop_all()
 
 
-def _has_sha512(images: Sequence[Outgoing]) -> bool:
-    parts = (p for i in images for p in (i.manifest.config, *i.manifest.layers))
-    return any(part.digest.algorithm == "sha512" for part in parts)
+def _without_errors(act: Callable[[str], object], path: str) -> None:
+    with contextlib.suppress(OSError):
+        act(path)
+
+
+def _digests(images: Sequence[Outgoing]) -> Iterator[Digest]:
+    for image in images:
+        yield image.place.digest
+        for part in (image.manifest.config, *image.manifest.layers):
+            yield part.digest
 
 
 def _before(path: str) -> Index | None:
@@ -420,5 +438,6 @@ class _DirectoryPlace:
                 file.writelines(parts)
             os.rename(fresh, name, src_dir_fd=self._root, dst_dir_fd=self._root)
         except BaseException:
-            os.unlink(fresh, dir_fd=self._root)
+            with contextlib.suppress(OSError):
+                os.unlink(fresh, dir_fd=self._root)
             raise

@@ -254,16 +254,14 @@ def into(target: AnyTarget) -> Iterator[TarPlace]:
         return
     path = os.fspath(target)
     fresh = f"{path}.{secrets.token_hex(4)}.tmp"
-    with storing("write an image", path), contextlib.ExitStack() as undo:
-        file = undo.enter_context(open(fresh, "xb"))
-        undo.callback(_unlink, fresh)
-        place = TarPlace(file.write)
-        yield place
-        place.finish()
-        file.flush()
-        os.rename(fresh, path)
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+    with storing("write an image", path), open(fresh, "xb") as file:
+        try:
+            place = TarPlace(file.write)
+            yield place
+            place.finish()
+            file.flush()
+            os.rename(fresh, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(fresh)
+            raise

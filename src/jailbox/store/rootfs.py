@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from jailbox.spec.descriptor import Descriptor
 from jailbox.spec.document import History, ImageDocument, Manifest
 from jailbox.spec.image import ImageConfig
-from jailbox.spec.media import OCI_CONFIG, OCI_LAYER
+from jailbox.spec.media import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 from jailbox.spec.platform import Platform
 from jailbox.spec.reference import Reference
 from jailbox.store.decompress import Begun, open_archive
@@ -21,9 +21,10 @@ from jailbox.store.feeding import Source
 from jailbox.store.incoming import (
     AnySource,
     Loaded,
+    Ready,
     copy_blob,
     layer_type,
-    name_image,
+    publish,
     receiving,
 )
 from jailbox.store.store import Store
@@ -88,8 +89,8 @@ def import_rootfs(
         manifest = Manifest(
             config=Descriptor.of(document, OCI_CONFIG), layers=(layer,)
         ).to_bytes()
-        image = store.images.add(manifest)
-        return name_image(store, image, tuple(names), move=move)
+        ready = Ready(manifest, OCI_MANIFEST, tuple(names))
+        return publish(store, (ready,), move=move)[0]
 
 
 @contextlib.contextmanager
