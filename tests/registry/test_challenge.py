@@ -15,7 +15,7 @@ from jailbox.registry.challenge import (
     realm_of,
 )
 
-UNHURRIED = settings(deadline=None, max_examples=300)
+UNHURRIED = settings(deadline=None, max_examples=100)
 REGISTRY = Origin("https", "registry.example", 443)
 
 

@@ -163,6 +163,7 @@ class TestPull:
         assert made.top.digest in kept
         assert store.blobs.read(made.top.digest) == made.documents[made.top.digest][1]
 
+    @pytest.mark.slow
     def test_unpacked_while_it_comes(
         self,
         registry: Registry,

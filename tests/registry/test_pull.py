@@ -446,6 +446,7 @@ class TestPatience:
         assert caught.value.reset is not None
         assert len(registry.requests) == 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("timeout", [0.3, 0.6])
     def test_deadline(
         self, registry: Registry, client: Client, base: Reference, timeout: float

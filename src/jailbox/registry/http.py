@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal, Self, TypeAlias
+from urllib.parse import unquote
 
 import attrs
 import urllib3
@@ -474,7 +475,7 @@ def _proxy_headers(proxy: Secret) -> dict[str, str] | None:
     if parts.scheme not in {"http", "https"}:
         raise SpecError("proxy", "is no http address", accepted="http://HOST:PORT")
     return (
-        urllib3.make_headers(proxy_basic_auth=urllib.request.unquote(parts.auth))  # type: ignore[attr-defined]
+        urllib3.make_headers(proxy_basic_auth=unquote(parts.auth))
         if parts.auth
         else None
     )
