@@ -24,6 +24,24 @@ static int opened(const char *path, int flags)
   return fd;
 }
 
+/* The table of owners, whole, or nothing. */
+static uint8_t *table(const char *path, size_t *size)
+{
+  *size = 0;
+  if (strcmp(path, "-") == 0)
+    return NULL;
+  int fd = opened(path, O_RDONLY);
+  struct statx stat;
+  if (sys_statx(fd, "", AT_EMPTY_PATH, STATX_SIZE, &stat) < 0)
+    exit(2);
+  /* No byte more, so that the sanitizer sees whoever reads one. */
+  uint8_t *bytes = malloc(stat.stx_size);
+  if (bytes == NULL || sys_read(fd, bytes, stat.stx_size) < 0)
+    exit(2);
+  *size = stat.stx_size;
+  return bytes;
+}
+
 int main(int argc, char **argv)
 {
   static char text[65536];
@@ -33,7 +51,6 @@ int main(int argc, char **argv)
     .tree = opened(argv[1], O_PATH | O_DIRECTORY),
     .lower = opened(argv[2], O_PATH | O_DIRECTORY),
     .out = 1,
-    .owners = opened(argv[3], O_RDONLY),
     .flags = (uint32_t)strtoul(argv[4], NULL, 10),
     .tree_base = (uint32_t)strtoul(argv[5], NULL, 10),
     .lower_base = (uint32_t)strtoul(argv[6], NULL, 10),
@@ -41,9 +58,12 @@ int main(int argc, char **argv)
     .limits = {.entries = strtoull(argv[8], NULL, 10),
                .bytes = strtoull(argv[9], NULL, 10)},
   };
+  uint8_t *owners = table(argv[3], &job.owners_size);
+  job.owners = owners;
   struct jb_tree_report report;
   struct jb_pack_notes notes = {.text = text, .room = sizeof(text)};
   int failed = jb_pack(&job, &report, &notes);
+  free(owners);
   (void)fprintf(stderr, "entries %llu bytes %llu skipped %llu\n",
                 (unsigned long long)report.entries,
                 (unsigned long long)report.bytes,

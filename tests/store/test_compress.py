@@ -36,15 +36,15 @@ def packed(
     pieces: int = 1 << 20,
 ) -> bytes:
     """Pack *data*, given in pieces of that size."""
-    found: list[bytes] = []
-    with compressor(kind, found.append, threads=threads, level=level) as packer:
+    found = bytearray()
+    with compressor(kind, found.extend, threads=threads, level=level) as packer:
         for at in range(0, len(data), pieces):
             piece = bytearray(data[at : at + pieces])
             packer.write(piece)
             # It is the caller's again.
             piece[:] = bytes(len(piece))
         packer.finish()
-    return b"".join(found)
+    return bytes(found)
 
 
 class TestBytes:
@@ -134,7 +134,7 @@ class TestThreads:
         before = set(os.listdir("/proc/self/task"))
         packed(PLAIN, kind, threads=3)
 
-        def fail(_: bytes) -> None:
+        def fail(_: bytes | bytearray | memoryview) -> None:
             raise OSError(28, "full")
 
         def pack() -> None:

@@ -53,6 +53,7 @@ HELPER_SOURCES = [
     "untar.c",
     "unpack.c",
     "remove.c",
+    "packing.c",
     "channel.c",
     *TREE_SOURCES,
     *PACK_SOURCES,
@@ -132,7 +133,7 @@ HELPER_LINK_FLAGS = [
 ]
 
 # Bytes. The helper is written to a memfd for every embedding process.
-HELPER_MAX_SIZE = 100 * 1024
+HELPER_MAX_SIZE = 128 * 1024
 
 
 def in_room(*names: str) -> list[str]:

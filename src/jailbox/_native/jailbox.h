@@ -477,7 +477,9 @@ enum jb_work_reason {
   JB_WORK_MAX_ENTRIES = 16,
   JB_WORK_MAX_DEPTH = 17,
   JB_WORK_MAX_NOTES = 18,
-  JB_WORK_MAX_LINKS = 19 /* hard links to what comes later, or may not */
+  JB_WORK_MAX_LINKS = 19, /* hard links to what comes later, or may not */
+  JB_WORK_CHANGED = 20,   /* PACK: something changed while it was read */
+  JB_WORK_MARK = 21       /* PACK: what no layer can say: *error* */
 };
 
 #define JB_WORK_DETAIL_SIZE 4096
@@ -506,6 +508,15 @@ enum jb_note_kind {
   JB_NOTE_DEVICE = 2, /* a node that was not made */
   JB_NOTE_XATTR = 3,  /* an attribute that was not set; the text is its name */
   JB_NOTE_IGNORED = 4 /* an entry that means nothing here */
+};
+
+/* The options of PACK and FINGERPRINT; a table of owners (pack.h) follows. */
+struct jb_pack_options {
+  uint32_t flags; /* JB_PACK_* */
+  uint32_t tree_base;
+  uint32_t lower_base;
+  uint32_t reserved;
+  int64_t epoch; /* seconds */
 };
 
 struct jb_note {

@@ -561,15 +561,14 @@ int jb_pack(const struct jb_pack *job, struct jb_tree_report *report,
                                        .lower_base = job->lower_base};
   pack->layer = (struct tree_layer){
     .report = report, .scratch = space->scratch, .roots = &pack->roots};
-  long opened = pack_owners_open(&pack->owners, job->owners);
-  int failed =
-    opened < 0 ? pack_fail(pack, JB_TREE_OP_READ, opened) : walk(pack);
+  pack->owners =
+    (struct pack_owners){.at = job->owners, .size = job->owners_size};
+  int failed = walk(pack);
   while (pack->depth > 0) {
     struct pack_dir *dir = dir_at(pack, --pack->depth);
     tree_shut(&dir->fd);
     tree_shut(&dir->lower);
   }
-  pack_owners_close(&pack->owners);
   pack_region_free(&pack->dirs);
   pack_region_free(&pack->names);
   pack_region_free(&pack->links.table);

@@ -30,8 +30,6 @@
 
 #include "tree.h"
 
-/* cffi:begin */
-
 /* Flags of a packing. */
 #define JB_PACK_LAYER 1u       /* marks user.overlay.* become whiteouts */
 #define JB_PACK_EXACT_TIMES 2u /* nanoseconds, by pax headers */
@@ -51,19 +49,18 @@ struct jb_pack_owner {
 };
 
 struct jb_pack {
-  int32_t tree;   /* the directory, or the upper one */
-  int32_t lower;  /* what it lies on, as one directory; -1: not known */
-  int32_t out;    /* a pipe or a file */
-  int32_t owners; /* a file of records, or -1 */
+  int32_t tree;  /* the directory, or the upper one */
+  int32_t lower; /* what it lies on, as one directory; -1: not known */
+  int32_t out;   /* a pipe or a file */
   uint32_t flags;
   uint32_t tree_base; /* subtracted from ids that are found there */
   uint32_t lower_base;
   uint32_t reserved;
-  int64_t epoch;                /* seconds */
+  int64_t epoch;         /* seconds */
+  const uint8_t *owners; /* struct jb_pack_owner, one behind the other */
+  size_t owners_size;
   struct jb_tree_limits limits; /* 0: no bound; the depth is not bounded */
 };
-
-/* cffi:end */
 
 /* Where the paths of what was left out go, each ended by a NUL, as many as
  * there is room for; and how many bytes they are. */

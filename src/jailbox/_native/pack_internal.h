@@ -86,8 +86,6 @@ struct pack_owners {
   size_t next;
 };
 
-long pack_owners_open(struct pack_owners *owners, int fd);
-void pack_owners_close(struct pack_owners *owners);
 /* The record of *path*, asked in the order of the walk. */
 bool pack_owners_find(struct pack_owners *owners, const struct tree_path *path,
                       struct jb_pack_owner *found);

@@ -10,8 +10,6 @@
 
 #define REGION_FIRST ((size_t)64 * 1024)
 #define MREMAP_MAYMOVE 1
-#define PROT_READ 1
-#define MAP_PRIVATE 2
 #define LINKS_FIRST ((size_t)1024)
 
 static bool is_error(long result)
@@ -200,30 +198,6 @@ const char *pack_links_seen(struct pack_links *links, const struct statx *stat,
 }
 
 /* ---- owners ---- */
-
-long pack_owners_open(struct pack_owners *owners, int fd)
-{
-  struct statx stat;
-  *owners = (struct pack_owners){0};
-  if (fd < 0)
-    return 0;
-  long error = tree_stat(fd, "", &stat);
-  if (error < 0 || stat.stx_size == 0)
-    return error;
-  long at = sys_mmap(NULL, stat.stx_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (is_error(at))
-    return at;
-  owners->at = (const uint8_t *)at;
-  owners->size = stat.stx_size;
-  return 0;
-}
-
-void pack_owners_close(struct pack_owners *owners)
-{
-  if (owners->at != NULL)
-    (void)JB_CALL2(__NR_munmap, owners->at, owners->size);
-  owners->at = NULL;
-}
 
 /* The order of the walk: what is below a directory comes right behind it. */
 static int path_order(const char *left, size_t left_size, const char *right,

@@ -17,7 +17,11 @@
 #define NOTES_MAX ((uint64_t)256 << 20)
 #define MEMORY_MAX ((uint64_t)512 << 20)
 #define FILES_MAX 256u
+/* Beside a lower, every directory on the way down keeps two open (pack.c). */
+#define PACK_FILES_MAX 4096u
 #define LOWERS_MAX 128u
+
+#define RLIMIT_NOFILE 7
 
 #define CAP(name) ((uint64_t)1 << (name))
 
@@ -284,7 +288,8 @@ static int bound(struct bench *bench)
   } limits[] = {
     {1 /* RLIMIT_FSIZE */, bytes != 0 ? bytes : ~(uint64_t)0},
     {4 /* RLIMIT_CORE */, 0},
-    {7 /* RLIMIT_NOFILE */, FILES_MAX},
+    {RLIMIT_NOFILE,
+     bench->work->kind == JB_WORK_PACK ? PACK_FILES_MAX : FILES_MAX},
     {9 /* RLIMIT_AS */, MEMORY_MAX},
   };
   for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
@@ -292,7 +297,8 @@ static int bound(struct bench *bench)
     long rc = sys_prlimit64(0, limits[i].resource, NULL, &have);
     if (rc == 0 && limits[i].limit < have.hard)
       have.hard = limits[i].limit;
-    if (rc == 0 && have.soft > have.hard)
+    if (rc == 0 &&
+        (have.soft > have.hard || limits[i].resource == RLIMIT_NOFILE))
       have.soft = have.hard;
     if (rc == 0)
       rc = sys_prlimit64(0, limits[i].resource, &have, NULL);
@@ -360,6 +366,7 @@ static const unsigned short allowed[] = {
   __NR_sendfile,     __NR_writev,
   __NR_dup,          __NR_fadvise64,
   __NR_rt_sigreturn, __NR_futex,
+  __NR_mremap,
 };
 
 #define ALLOWED (sizeof(allowed) / sizeof(allowed[0]))
@@ -408,9 +415,8 @@ static const struct {
 };
 
 static int (*const kinds[])(struct work *) = {
-  [JB_WORK_UNPACK] = work_unpack,
-  [JB_WORK_REMOVE] = work_remove,
-  [JB_WORK_MEASURE] = work_measure,
+  [JB_WORK_UNPACK] = work_unpack,   [JB_WORK_REMOVE] = work_remove,
+  [JB_WORK_MEASURE] = work_measure, [JB_WORK_PACK] = work_pack,
   [JB_WORK_KINDS] = NULL,
 };
 

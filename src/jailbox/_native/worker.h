@@ -15,8 +15,8 @@
  * work->worked; the frame sends that.  What it may call is the list in
  * worker.c: another system call kills it.
  *
- * FLOORS  sys.h < channel < worker.h < untar < unpack, remove < worker <
- *         workers < keeper. */
+ * FLOORS  sys.h < channel < worker.h < untar < unpack, remove, packing <
+ *         worker < workers < keeper. */
 #ifndef JB_WORKER_H
 #define JB_WORKER_H
 
@@ -59,6 +59,7 @@ long remove_all(struct work *work, int dir, const char *name);
 int work_unpack(struct work *work);
 int work_remove(struct work *work);
 int work_measure(struct work *work);
+int work_pack(struct work *work);
 
 /* ---- the frame ---- */
 

@@ -11,11 +11,16 @@ It obeys: which bytes become which tree, and what a report means, is decided abo
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Final, Literal, Self, TypeAlias
 
 import attrs
 
@@ -28,6 +33,8 @@ from jailbox.linux.record import NOTE, Work, encode_work
 __all__ = [
     "Measured",
     "Owner",
+    "PackPolicy",
+    "Packed",
     "Skipped",
     "UnpackPolicy",
     "Unpacked",
@@ -35,7 +42,7 @@ __all__ = [
 ]
 
 # enum jb_work_kind
-_UNPACK, _REMOVE, _MEASURE = 1, 2, 3
+_UNPACK, _REMOVE, _MEASURE, _PACK = 1, 2, 3, 4
 # JB_WORK_* and JB_WORKED_*
 _MERGE, _READONLY, _ONE_ID, _DEVICES, _BOTTOM, _UNENDED = 1, 2, 4, 8, 16, 32
 _NEEDS_LOWERS, _ENDED = 1, 2
@@ -68,6 +75,15 @@ _LIMITS: Final = {
 }
 
 _NOTES_MAX, _LINKS_MAX = 256 << 20, 16 << 20
+
+# JB_PACK_*; struct jb_pack_options, struct jb_pack_owner
+_LAYER, _EXACT_TIMES, _EPOCH, _ANY_NAME = 1, 2, 4, 8
+_OPTIONS, _OWNER = struct.Struct("=IIIIq"), struct.Struct("=IIIIII")
+_CHANGED, _MARK = 20, 21
+# PACK_LAYER_DEPTH
+_PACK_DEPTH_MAX = 1000
+
+_PIPE_SIZE = 1 << 20
 
 _NOTE_KINDS: Final = {2: "device", 3: "xattr", 4: "ignored"}
 _NOTE_OWNER = 1
@@ -223,6 +239,64 @@ class Measured:
     content: int
 
 
+@attrs.frozen(kw_only=True)
+class PackPolicy:
+    """
+    What an archive says, where there is a choice.
+
+    Attributes:
+        epoch: No time is later than this, in seconds (``SOURCE_DATE_EPOCH``);
+            ``None`` leaves times alone.
+
+        times: Whole ``seconds``, as other tools write them, or ``exact`` ones, at a
+            price of 1 KiB for each file.
+
+        tree_base: The id that root has in the tree: that of a jail's range.
+
+        lower_base: The same in what lies below.
+
+        max_bytes: Bound of content, holes counted; 0 is none.
+
+        max_entries: Bound of entries; 0 is none.
+    """
+
+    epoch: int | None = None
+    times: Literal["seconds", "exact"] = "seconds"
+    tree_base: int = 0
+    lower_base: int = 0
+    max_bytes: int = 0
+    max_entries: int = 0
+
+
+DEFAULT_PACKING = PackPolicy()
+
+_Paths: TypeAlias = tuple[bytes, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Packed:
+    """
+    What became an archive.
+
+    Attributes:
+        entries: How many entries it has.
+
+        bytes: Bytes of content in them, holes counted.
+
+        left_out: How many things no archive can hold: sockets, some attributes.
+
+        skipped: Their paths; of very many, the first.
+
+        max_rss: Memory that the work took at most, in bytes.
+    """
+
+    entries: int
+    bytes: int
+    left_out: int
+    skipped: _Paths = attrs.field(default=(), repr=False)
+    max_rss: int = 0
+
+
 # --- work -------------------------------------------------------------------
 
 
@@ -356,6 +430,115 @@ class Workshop:
         worked = self._plain("measure a tree", work)
         return Measured(worked.numbers[0], worked.numbers[1], worked.moved)
 
+    def pack(
+        self,
+        tree: int,
+        out: int,
+        *,
+        kind: Literal["tree", "layer"] = "tree",
+        lowers: Sequence[int] = (),
+        owners: Iterable[Owner] = (),
+        policy: PackPolicy = DEFAULT_PACKING,
+    ) -> Packed:
+        """
+        Turn a tree into a tar archive: the same tree always into the same bytes.
+
+        As a ``layer``, the marks of an overlay become those of the image
+        specification. With *lowers*, only what differs from them is in it, and what
+        leads there.
+
+        Args:
+            tree: Descriptor of the directory.
+
+            out: Descriptor of a pipe or file that the archive is written to. Whoever
+                reads the pipe does so meanwhile.
+
+            kind: ``tree`` or ``layer``.
+
+            lowers: Descriptors of the trees below a layer, uppermost first.
+
+            owners: What owners and modes should be, where the tree does not tell.
+
+            policy: Times, ids, bounds.
+
+        Raises:
+            LayerError: If there is something that no layer can say: a file that is
+                called as a mark, content that is somewhere else.
+
+            LayerTooLarge: If it exceeds a bound.
+
+            StoreError: If the disk refuses, if something changed while it was read, or
+                if nobody reads the pipe.
+
+            EngineError: If the worker, or the keeper, was killed.
+        """
+        flags = (
+            _LAYER * (kind == "layer")
+            | _EXACT_TIMES * (policy.times == "exact")
+            | _EPOCH * (policy.epoch is not None)
+        )
+        return self._pack(tree, out, flags, lowers, owners, policy)
+
+    def fingerprint(self, tree: int) -> str:
+        """
+        Compute a digest of everything in a tree but times.
+
+        A layer that was unpacked has the same one as another copy of it, with its
+        whiteouts and opaque directories.
+
+        Args:
+            tree: Descriptor of the directory.
+
+        Returns:
+            64 hexadecimal digits.
+
+        Raises:
+            StoreError: If the disk refuses, or something changed meanwhile.
+        """
+        flags = _LAYER | _ANY_NAME | _EPOCH
+        with _Digesting() as digesting:
+            self._pack(tree, digesting.pipe, flags, (), (), PackPolicy(epoch=0))
+        return digesting.digest
+
+    def _pack(
+        self,
+        tree: int,
+        out: int,
+        flags: int,
+        lowers: Sequence[int],
+        owners: Iterable[Owner],
+        policy: PackPolicy,
+    ) -> Packed:
+        options = _OPTIONS.pack(
+            flags, policy.tree_base, policy.lower_base, 0, policy.epoch or 0
+        )
+        notes = os.memfd_create("jailbox-notes", os.MFD_CLOEXEC)
+        try:
+            work = Work(
+                kind=_PACK,
+                flags=_READONLY,
+                tree=tree,
+                stream=out,
+                notes=notes,
+                lowers=tuple(lowers),
+                options=options + _owners_table(owners),
+                max_bytes=policy.max_bytes,
+                max_entries=policy.max_entries,
+            )
+            worked, gone = self._do("pack a tree", work)
+            if worked.reason:
+                raise _pack_error(worked, policy)
+            skipped, _ = _read_notes(notes)
+        finally:
+            os.close(notes)
+        return Packed(
+            entries=worked.entries,
+            bytes=worked.moved,
+            left_out=worked.numbers[0],
+            skipped=tuple(one.path for one in skipped),
+            max_rss=gone.max_rss,
+        )
+
     def _plain(self, action: str, work: Work) -> Worked:
         worked, _ = self._do(action, work)
         if worked.reason:
@@ -460,6 +643,81 @@ def _layer_error(worked: Worked, policy: UnpackPolicy) -> Exception:
         return StoreError("unpack a layer", name, worked.errno)
     reason = _REASONS.get(worked.reason, f"reason {worked.reason}")
     return LayerError(reason, worked.entry, name, worked.errno or None)
+
+
+def _pack_error(worked: Worked, policy: PackPolicy) -> Exception:
+    name = os.fsdecode(worked.detail)
+    if worked.reason in {_MAX_BYTES, _MAX_ENTRIES, _MAX_DEPTH}:
+        bounds = {_MAX_BYTES: policy.max_bytes, _MAX_ENTRIES: policy.max_entries}
+        bound = bounds.get(worked.reason, _PACK_DEPTH_MAX)
+        return LayerTooLarge(_LIMITS[worked.reason], bound, worked.entry, name)
+    if worked.reason == _MARK and worked.errno == errno.EINVAL:
+        return LayerError(
+            "has a name that would mean a removal in a layer", worked.entry, name
+        )
+    if worked.reason == _MARK:
+        return LayerError(
+            "has its content somewhere else: it was changed through an overlay with"
+            " redirects or metacopies",
+            worked.entry,
+            name,
+        )
+    if worked.reason == _CHANGED:
+        hint = "It was changed while it was read. Stop who writes there, and repeat."
+        return StoreError("pack a tree", name, worked.errno, hint=hint)
+    return StoreError("pack a tree", name, worked.errno or errno.EINVAL)
+
+
+def _owners_table(owners: Iterable[Owner]) -> bytes:
+    """Write owners in the order of the walk; of one path, the last counts."""
+    last = {one.path: one for one in owners}
+    return b"".join(
+        _OWNER.pack(len(path), one.uid, one.gid, one.mode, 0, 0) + path
+        for path, one in sorted(
+            last.items(), key=lambda item: item[0].replace(b"/", b"\0")
+        )
+    )
+
+
+class _Digesting:
+    """A pipe whose other end is hashed, by a thread that ends with the `with`."""
+
+    def __init__(self) -> None:
+        self._reading, self.pipe = os.pipe2(os.O_CLOEXEC)
+        # Where a user may not have that much, it works without.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self.pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        self._hasher = hashlib.sha256()
+        self._thread = threading.Thread(target=self._hash, name="jailbox-digest")
+
+    def _hash(self) -> None:
+        buffer = memoryview(bytearray(_PIPE_SIZE))
+        while size := os.readv(self._reading, [buffer]):
+            self._hasher.update(buffer[:size])
+
+    @property
+    def digest(self) -> str:
+        """Of everything, when it has ended."""
+        return self._hasher.hexdigest()
+
+    def __enter__(self) -> Self:
+        try:
+            self._thread.start()
+        except BaseException:
+            os.close(self.pipe)
+            os.close(self._reading)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self.pipe)
+        self._thread.join()
+        os.close(self._reading)
 
 
 def _read_notes(notes: int) -> tuple[tuple[Skipped, ...], tuple[Owner, ...]]:

@@ -51,7 +51,7 @@ class Compressor(Protocol):
 
 def compressor(
     compression: Compression,
-    write: Callable[[bytes], object],
+    write: Callable[[Buffer], object],
     *,
     level: int | None = None,
     threads: int | None = None,
@@ -65,7 +65,8 @@ def compressor(
     Args:
         compression: Which.
 
-        write: Gets the compressed bytes, in the thread of the caller.
+        write: Gets the compressed bytes, in the thread of the caller; what it is given
+            is valid until it returns.
 
         level: Of the library; `GZIP_LEVEL` or `ZSTD_LEVEL` by default.
 
@@ -99,22 +100,22 @@ class _Writer:
 
 
 class _PlainWriter(_Writer):
-    def __init__(self, write: Callable[[bytes], object]) -> None:
+    def __init__(self, write: Callable[[Buffer], object]) -> None:
         self._write = write
 
     def write(self, data: Buffer, /) -> None:
-        self._write(bytes(data))
+        self._write(data)
 
     def finish(self) -> None:
         pass
 
 
 # Large blocks lose little at their ends, small ones fill all cores sooner.
-_BLOCK = 256 << 10
+_BLOCK = 128 << 10
 _DICTIONARY = 32 << 10
 # No name, no time, no operating system.
 _GZIP_HEADER = b"\x1f\x8b\x08\x00" + bytes(4) + b"\x00\xff"
-_MEMORY_LEVEL = 9
+_MEMORY_LEVEL = 8
 
 
 def _deflate(block: bytes, before: bytes, level: int, *, last: bool) -> bytes:
@@ -133,7 +134,7 @@ class _GzipWriter(_Writer):
     """One member, made of blocks that are compressed side by side."""
 
     def __init__(
-        self, write: Callable[[bytes], object], level: int, threads: int
+        self, write: Callable[[Buffer], object], level: int, threads: int
     ) -> None:
         self._write = write
         self._level = level
@@ -198,7 +199,7 @@ class _ZstdWriter(_Writer):
     """One frame; the library has threads of its own."""
 
     def __init__(
-        self, write: Callable[[bytes], object], level: int, threads: int
+        self, write: Callable[[Buffer], object], level: int, threads: int
     ) -> None:
         self._write = write
         # Without threads the library cuts differently; one thread cuts as many do.
