@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.security.asking import compile_probe
-from tests.vm.disk import PROJECT, USERS, make_disk
+from tests.vm.disk import PROJECT, USERS, empty_disk, make_disk
 from tests.vm.machine import VM, Done, Kernel, kernels, why_not
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -82,17 +82,22 @@ def disk(shared_place: Path, static_true: Path) -> Path:
     return image
 
 
+def find_kernel(version: str) -> Kernel:
+    """Find a kernel that was fetched."""
+    found = [
+        kernel
+        for kernel in kernels(PROJECT / "build/kernels")
+        if kernel.release.startswith(f"{version}.")
+    ]
+    if not found:
+        pytest.skip(f"no Linux {version} in build/kernels (run tools/kernels)")
+    return found[-1]
+
+
 @pytest.fixture(scope="module", params=KERNELS)
 def vm(request: pytest.FixtureRequest, disk: Path) -> Iterator[VM]:
     """Return a machine that is on."""
-    found: list[Kernel] = [
-        kernel
-        for kernel in kernels(PROJECT / "build/kernels")
-        if kernel.release.startswith(f"{request.param}.")
-    ]
-    if not found:
-        pytest.skip(f"no Linux {request.param} in build/kernels (run tools/kernels)")
-    with VM(found[-1], disk) as vm:
+    with VM(find_kernel(request.param), disk) as vm:
         yield vm
 
 
@@ -128,6 +133,29 @@ def as_user(vm: VM, command: list[str], user: str | None, group: str | None) -> 
         join = f'echo $$ > /sys/fs/cgroup/{group}/cgroup.procs; exec "$@"'
         command = ["sh", "-c", join, "-", *command]
     return vm.run(command, cwd=str(PROJECT), timeout=600)
+
+
+def test_a_power_cut(disk: Path, tmp_path: Path) -> None:
+    """
+    A disk of a machine whose power is cut has what was synced, and not what was only
+    written; the root disk forgets both.
+    """
+    kept = empty_disk(tmp_path / "kept.img")
+    kernel = find_kernel(KERNELS[-1])
+    mount = "mount /dev/vdb /mnt && "
+    with VM(kernel, disk, disks=[kept], cpus=1) as vm:
+        write = (
+            "echo x > /mnt/synced && sync && echo x > /root/new && echo x > /mnt/not"
+        )
+        assert vm.run(["sh", "-c", mount + write]).status == 0
+        vm.cut()
+        vm.start()
+        found = vm.run(["sh", "-c", mount + "cat /mnt/synced; ls /mnt /root/new"])
+
+    assert found.output.startswith("x\n")
+    assert "synced\n" in found.output
+    assert "not\n" not in found.output
+    assert "/root/new': No such file" in found.output
 
 
 class TestRoot:
