@@ -336,8 +336,8 @@ def _kernel(facts: "HostFacts") -> Finding:
             name,
             "degraded",
             f"{detail}: lacks {' and '.join(lacks)}",
-            "The root of a jail is assembled in a longer way: a start takes some "
-            "milliseconds more, and gives the same.",
+            "The root of a jail is assembled in a longer way: a start on the host's "
+            "programs takes some ten milliseconds more, and gives the same.",
             upgrade,
             "none",
         )
