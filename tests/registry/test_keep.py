@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -439,3 +441,57 @@ class TestReally:
             store.remove(base)
             store.gc()
         shutil.rmtree(place)
+
+
+PULLER = """
+import sys
+from jailbox.engine.choose import default_engine
+from jailbox.linux.workshop import Workshop
+from jailbox.registry.client import Client
+from jailbox.registry.credentials import Keychain
+from jailbox.registry.keep import pull_image
+from jailbox.registry.settings import Endpoint
+from jailbox.spec.platform import Platform
+from jailbox.spec.reference import Reference
+from jailbox.store.decompress import open_layer
+from jailbox.store.store import Store
+
+path, name = sys.argv[1:]
+name = Reference.parse(name)
+engine = default_engine()
+endpoints = {name.domain: Endpoint(plain_http=True)}
+with (
+    Store(path, workshop=lambda: Workshop(engine.keeper), opener=open_layer) as store,
+    Client(endpoints=endpoints, keychain=Keychain()) as client,
+):
+    platform = Platform.parse("linux/amd64")
+    print(pull_image(client, store, name, platform=platform).digest)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.userns
+def test_eight_processes(registry: Registry, base: Reference) -> None:
+    """IMG-11: eight processes that pull one image at once all get it, and keep one."""
+    made = stack(
+        {"etc": None, "etc/motd": "hi" * 500_000},
+        {"opt": None, "opt/x": "1" * 500_000},
+        {"etc": None, "etc/second": ("link", "etc/motd")},
+        {"etc": None, "etc/third": ("link", "etc/second")},
+    )
+    put(registry, "group/base", made)
+    place = tempfile.mkdtemp(prefix="keep-", dir="/dev/shm")
+    command = [sys.executable, "-c", PULLER, f"{place}/store", str(base)]
+    pullers = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(8)
+    ]
+    said = [each.communicate(timeout=120) for each in pullers]
+
+    assert said == [(f"{made.top.digest}\n", "")] * 8
+    assert len(os.listdir(f"{place}/store/trees")) == 4
+    for room in ("tmp", "trash", "leases"):
+        assert os.listdir(f"{place}/store/{room}") == []
+    shutil.rmtree(place)
