@@ -39,7 +39,7 @@ from jailbox.errors import (
     StateError,
     Unsupported,
 )
-from jailbox.image import Image
+from jailbox.image import Image, Store
 from jailbox.spec.change import Change
 from jailbox.spec.container import ContainerState
 from jailbox.spec.image import ImageConfig
@@ -86,6 +86,7 @@ __all__ = [
     "SpecTypeError",
     "StateError",
     "Stats",
+    "Store",
     "Unsupported",
     "Usage",
     "Verdict",

@@ -48,13 +48,14 @@ _FD_MAX = 2**31 - 1
 
 
 def _source(image: Image | str) -> Source:
+    if isinstance(image, str):
+        return Image.get(image).source
     if not isinstance(image, Image):
         raise SpecTypeError(
             "image",
             "is no image",
             value=image,
-            accepted="Image.host(), Image.from_dir(path)",
-            hint="Names of images need a store, which this version does not have.",
+            accepted="a name, Image.get(name), Image.host(), Image.from_dir(path)",
         )
     return image.source
 

@@ -263,8 +263,8 @@ struct jb_start {
   int32_t oom_score_adj;  /* of everything in it, 0: as the keeper's */
   int32_t listener;       /* a keeper that outlives its host: descriptor of */
   int32_t hold;           /* the socket for visitors, our end of channel, */
-  int32_t home;           /* and the directory for the record of the end */
-  uint32_t reserved2;
+  int32_t home;           /* and the directory for the record of the end; */
+  int32_t lease;          /* what keeps its image from being removed, or -1 */
   struct jb_program program;
 };
 

@@ -123,7 +123,7 @@ __attribute__((noreturn)) static void become_jail(struct making *making)
   const struct jb_start *start = launch->start;
   for (size_t i = 0; i < launch->fd_count && kept < JB_FDS_MAX; i++)
     if ((int32_t)i != start->listener && (int32_t)i != start->hold &&
-        (int32_t)i != start->home)
+        (int32_t)i != start->home && (int32_t)i != start->lease)
       keep[kept++] = launch->fds[i];
   for (size_t i = 0; i < launch->task_count; i++)
     keep[kept++] = making->tasks[i];

@@ -158,6 +158,7 @@ struct visitors {
   int listener; /* -1: the host itself is at the other end */
   int hold;     /* the host's end of the jail's channel */
   int home;
+  int lease; /* only held */
   int clients[VISITORS_MAX];
   /* What init said, to be told to whoever comes later; length 0: nothing. */
   size_t lengths[5];

@@ -13,7 +13,8 @@
 
 void visitors_none(struct visitors *visitors)
 {
-  *visitors = (struct visitors){.listener = -1, .hold = -1, .home = -1};
+  *visitors =
+    (struct visitors){.listener = -1, .hold = -1, .home = -1, .lease = -1};
   for (size_t i = 0; i < VISITORS_MAX; i++)
     visitors->clients[i] = -1;
 }
@@ -31,6 +32,7 @@ void visitors_open(struct visitors *visitors, const struct jb_start *start,
   visitors->listener = take(fds, count, start->listener);
   visitors->hold = take(fds, count, start->hold);
   visitors->home = take(fds, count, start->home);
+  visitors->lease = take(fds, count, start->lease);
 }
 
 bool visitors_expected(const struct visitors *visitors)
@@ -105,6 +107,7 @@ static void farewell(struct visitors *visitors)
   drop(&visitors->listener);
   drop(&visitors->hold);
   drop(&visitors->home);
+  drop(&visitors->lease);
   for (size_t i = 0; i < VISITORS_MAX; i++)
     drop(&visitors->clients[i]);
 }

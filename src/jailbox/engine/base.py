@@ -5,8 +5,8 @@ Values go in, handles come out; whatever waits is a flow. `jailbox.engine.local`
 this machine. An engine elsewhere needs no change above this file.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -18,10 +18,24 @@ from jailbox.spec.result import Result
 
 if TYPE_CHECKING:
     from jailbox.engine.doctor import Report
+    from jailbox.registry.client import Client
+    from jailbox.registry.events import Event
     from jailbox.run.files import Files
     from jailbox.run.process import Process
+    from jailbox.spec.digest import Digest
+    from jailbox.spec.image import ImageConfig, Stored
+    from jailbox.spec.info import ImageInfo
+    from jailbox.spec.platform import Platform
+    from jailbox.spec.reference import Reference
+    from jailbox.store.check import CheckReport
+    from jailbox.store.prune import Pruned
+    from jailbox.store.usage import Usage
 
-__all__ = ["Box", "Engine", "Io", "LogEntry", "Stats"]
+__all__ = ["ArchiveFormat", "Box", "Engine", "Images", "Io", "LogEntry", "Stats"]
+
+
+ArchiveFormat: TypeAlias = Literal["docker", "oci", "oci-dir"]
+"""What images are saved as: what ``docker load`` reads, or an OCI layout."""
 
 
 @attrs.frozen(kw_only=True)
@@ -157,8 +171,118 @@ class Box(Protocol):
         """What its main program wrote so far."""
 
 
+class Images(Protocol):
+    """The images of an engine. Stores are named by path; ``None`` is the usual one."""
+
+    def close(self) -> None:
+        """Let go of every store. Each is opened again when it is needed."""
+
+    def find(self, name: str, store: str | None = None) -> "Stored":
+        """Find an image by name, digest, or the first digits of one."""
+
+    def list(self, store: str | None = None) -> "Sequence[Stored]":
+        """Find all images."""
+
+    def names(self, image: "Stored") -> "tuple[Reference, ...]":
+        """Return the names of an image."""
+
+    def info(self, image: "Stored") -> "ImageInfo":
+        """Describe an image."""
+
+    def open(self, image: "Stored", path: str) -> BinaryIO:
+        """Open a file of an image."""
+
+    def diff(self, before: "Stored", after: "Stored") -> tuple[Change, ...]:
+        """Compare two images of one store."""
+
+    def load(
+        self,
+        source: str | BinaryIO,
+        *,
+        select: str | None = None,
+        move: bool = False,
+        platform: "Platform | None" = None,
+        store: str | None = None,
+    ) -> "Sequence[Stored]":
+        """Take in the images of an archive or a layout: all of them, or none."""
+
+    def import_rootfs(
+        self,
+        source: str | BinaryIO,
+        *,
+        names: "Sequence[Reference]",
+        config: "ImageConfig | None",
+        platform: "Platform | None",
+        move: bool = False,
+        store: str | None = None,
+    ) -> "Stored":
+        """Make an image of a root file system in a tar archive."""
+
+    def save(
+        self,
+        images: "Sequence[tuple[Stored, Sequence[Reference] | None]]",
+        target: str | BinaryIO,
+        form: ArchiveFormat,
+    ) -> None:
+        """Write images of one store, each under the names given, or all that it has."""
+
+    def tag(self, image: "Stored", name: "Reference") -> None:
+        """Give an image a further name; another image loses it."""
+
+    def untag(self, name: "Reference", store: str | None = None) -> None:
+        """Take a name away; the image stays."""
+
+    def remove(self, image: "Stored", *, force: bool = False) -> None:
+        """Remove an image, and the garbage it leaves."""
+
+    def pull(
+        self,
+        name: "Reference",
+        *,
+        client: "Client | None" = None,
+        platform: "Platform | None" = None,
+        store: str | None = None,
+        timeout: float | None = None,
+        on_event: "Callable[[Event], None] | None" = None,
+    ) -> "Stored":
+        """Pull an image and give it its name."""
+
+    def push(
+        self,
+        image: "Stored",
+        name: "Reference",
+        *,
+        client: "Client | None" = None,
+        timeout: float | None = None,
+        on_event: "Callable[[Event], None] | None" = None,
+    ) -> "Digest":
+        """Push an image under a name; the digest by which it is found there."""
+
+    def resolve(self, name: "Reference", client: "Client | None" = None) -> "Digest":
+        """Ask what a name stands for in its registry now."""
+
+    def check(self, store: str | None = None, *, full: bool = False) -> "CheckReport":
+        """Look whether a store is what it should be."""
+
+    def usage(self, store: str | None = None) -> "Usage":
+        """Add up what a store takes."""
+
+    def prune(
+        self,
+        store: str | None = None,
+        *,
+        max_bytes: int | None = None,
+        older_than: float | None = None,
+    ) -> "Pruned":
+        """Remove what was not used for long."""
+
+
 class Engine(Protocol):
     """A place where containers run."""
+
+    @property
+    def images(self) -> Images:
+        """What they are made of."""
 
     def run(
         self, spec: ContainerSpec, io: Io, source: Input | None, timeout: float | None

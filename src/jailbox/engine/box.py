@@ -80,6 +80,8 @@ class LocalBox:
         self._keeper: Keeper | None = None
         self._number: int | None = None
         self._result: Result[Any] | None = None
+        # Its image stays for as long as it could be started.
+        self._lease = engine.lease(spec)
 
     # --- what is known -----------------------------------------------------------
 
@@ -427,6 +429,8 @@ class LocalBox:
                 if fd is not None:
                     fd.close()
             self._layer = self._log = None
+            if self._lease is not None:
+                self._lease.release()
             self._state = None
         self._engine.forget(self.name)
 

@@ -1,8 +1,14 @@
 """
 Which engine is used when nobody says: this machine's.
 
-The only reader of ``JAILBOX_*`` variables, of which there are none yet, and the only
-place where the portable half reaches the kernel half: late, and by name.
+The only reader of ``JAILBOX_*`` variables, and the only place where the portable half
+reaches the kernel half: late, and by name.
+
+``JAILBOX_STORE``
+    Where images are kept, unless a call says otherwise.
+
+``JAILBOX_OFFLINE``
+    If it is set to anything but ``0``, no registry is ever asked.
 """
 
 import os
@@ -35,5 +41,11 @@ def default_engine() -> Engine:
         from jailbox.engine.local import LocalEngine
 
         # Of two threads that come here at once, one wins and both use the same.
-        engine = _engines.setdefault(os.getpid(), LocalEngine())
+        engine = _engines.setdefault(
+            os.getpid(),
+            LocalEngine(
+                os.environ.get("JAILBOX_STORE") or None,
+                offline=os.environ.get("JAILBOX_OFFLINE", "0") not in {"", "0"},
+            ),
+        )
     return engine

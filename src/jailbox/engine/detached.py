@@ -179,7 +179,11 @@ class DetachedBox(LocalBox):
                         max_output=0,
                         standing=self._spec.command is None,
                     ),
-                    Visit(listener=listener.fileno(), home=place.fileno()),
+                    Visit(
+                        listener=listener.fileno(),
+                        home=place.fileno(),
+                        lease=None if self._lease is None else self._lease.fileno(),
+                    ),
                 )
             self._join()
             deadline = None if timeout is None else time.monotonic() + timeout

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -35,9 +35,14 @@ from jailbox.run.streams import check_input
 from jailbox.run.users import identify
 from jailbox.spec.command import Input
 from jailbox.spec.container import ContainerSpec, ProgramSpec
-from jailbox.spec.image import Directory, Host
+from jailbox.spec.image import Directory, Host, Stored
 from jailbox.spec.result import Result
 from jailbox.spec.security import DEFAULT_MASKED_PATHS
+
+if TYPE_CHECKING:
+    from jailbox.engine.images import LocalImages
+    from jailbox.run.stored import StoredImage
+    from jailbox.store.leases import Lease
 
 __all__ = ["LocalEngine"]
 
@@ -89,7 +94,19 @@ class LocalEngine:
     forked child another.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: str | None = None, *, offline: bool = False) -> None:
+        """
+        Nothing is started or opened yet.
+
+        Args:
+            store: Where the usual store of images is; ``None`` for where this user's
+                is.
+
+            offline: Never ask a registry.
+        """
+        self._store = store
+        self._offline = offline
+        self._images: LocalImages | None = None
         self._lock = threading.Lock()
         self._keeper: Keeper | None = None
         self._facts: HostFacts | None = None
@@ -135,12 +152,31 @@ class LocalEngine:
             for directory in keeper_dirs(self.facts.cgroups, "KEEPER")
         )
 
+    @property
+    def images(self) -> "LocalImages":
+        """The images of this machine; what they need is loaded when asked for."""
+        if self._images is None:
+            from jailbox.engine.images import LocalImages
+
+            with self._lock:
+                if self._images is None:
+                    self._images = LocalImages(
+                        lambda: self.facts,
+                        self.keeper,
+                        path=self._store,
+                        offline=self._offline,
+                    )
+        return self._images
+
     def close(self) -> None:
         """End the keeper and with it every container of this process."""
         with self._lock:
             keeper, self._keeper = self._keeper, None
+            images, self._images = self._images, None
         if keeper is not None:
             keeper.close()
+        if images is not None:
+            images.close()
 
     def new_name(self, prefix: str) -> str:
         """Make a name for control groups that no other jail of this keeper has."""
@@ -160,15 +196,27 @@ class LocalEngine:
                 )
             case Directory(path, config):
                 rootfs = directory_rootfs(path, config)
-                if spec.network.private:
-                    return rootfs
-                return attrs.evolve(rootfs, resolver=_resolver())
-        raise SpecError(
-            "image",
-            "is no image",
-            value=spec.image,
-            accepted="Image.host(), Image.from_dir(path)",
-        )
+            case Stored() as image:
+                stored: StoredImage = self._recent.of(
+                    image, lambda: self.images.root(image)
+                )
+                rootfs = stored.rootfs()
+            case _:
+                raise SpecError(
+                    "image",
+                    "is no image",
+                    value=spec.image,
+                    accepted="Image.host(), Image.from_dir(path), Image.get(name)",
+                )
+        if spec.network.private:
+            return rootfs
+        return attrs.evolve(rootfs, resolver=_resolver())
+
+    def lease(self, spec: ContainerSpec) -> "Lease | None":
+        """Keep an image of a store from being removed; ``None`` for any other."""
+        if isinstance(spec.image, Stored):
+            return self.images.lease(spec.image)
+        return None
 
     def compile(
         self,
@@ -264,6 +312,20 @@ class LocalEngine:
         """Run one program in a container of its own, to its end."""
         if source is not None:
             check_input(source)
+        lease = self.lease(spec)
+        try:
+            return (yield from self._run(spec, io, source, timeout))
+        finally:
+            if lease is not None:
+                lease.release()
+
+    def _run(
+        self,
+        spec: ContainerSpec,
+        io: Io,
+        source: Input | None,
+        timeout: float | None,
+    ) -> Flow[Result[Any]]:
         keeper = self.keeper()
         # Its files may have changed: a directory is looked at for every run, and what
         # was found is part of the question that the kept plan answers.

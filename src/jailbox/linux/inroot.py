@@ -13,9 +13,9 @@ import stat
 from jailbox._native import ffi, lib
 from jailbox.errors import ContentError
 
-__all__ = ["open_in_root", "read_in_root"]
+__all__ = ["FILE_MAX", "open_in_root", "read_in_root"]
 
-_LIMIT = 10 << 20
+FILE_MAX = 10 << 20
 """Bytes: containerd's bound for the same files."""
 
 
@@ -34,9 +34,9 @@ def read_in_root(root: str, path: str) -> bytes | None:
     if fd is None:
         return None
     with open(fd, "rb") as file:
-        data = file.read(_LIMIT + 1)
-    if len(data) > _LIMIT:
-        raise ContentError(f"{path} of the image is larger than {_LIMIT} bytes")
+        data = file.read(FILE_MAX + 1)
+    if len(data) > FILE_MAX:
+        raise ContentError(f"{path} of the image is larger than {FILE_MAX} bytes")
     return data
 
 

@@ -69,7 +69,7 @@ __all__ = [
 
 SPAN = struct.Struct("<II")
 PROGRAM = struct.Struct("<4I 8I 2I 2I 3Q 8I 8i Q 2H i i I Q")
-START = struct.Struct("<II Q 64s II Q ii 10I QQ iI 4I Q 4I 3i I")
+START = struct.Struct("<II Q 64s II Q ii 10I QQ iI 4I Q 4I 3i i")
 OP = struct.Struct("<II ii 4I QQ 4I")
 GROUP = struct.Struct("<4I II")
 SETTING = struct.Struct("<4I")
@@ -149,6 +149,8 @@ class Descriptors:
         hold: Likewise: our end of its channel.
 
         home: Likewise: the directory for the record of its end.
+
+        lease: Likewise: what keeps its image from being removed.
     """
 
     channel: int = 0
@@ -163,6 +165,7 @@ class Descriptors:
     listener: int | None = None
     hold: int | None = None
     home: int | None = None
+    lease: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -459,7 +462,7 @@ def encode_start(
         _index(fds.listener),
         _index(fds.hold),
         _index(fds.home),
-        0,
+        _index(fds.lease),
     )
     return bytearray(fixed + program + rest)
 

@@ -1,7 +1,5 @@
 """
 A directory of the host as a root file system.
-
-The seam for images of a store: they will be several directories, and a configuration.
 """
 
 import os

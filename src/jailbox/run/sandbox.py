@@ -84,10 +84,13 @@ class Visit:
         listener: The socket on which visitors come.
 
         home: The directory for the record of its end.
+
+        lease: What keeps its image from being removed, or ``None``.
     """
 
     listener: int
     home: int
+    lease: int | None = None
 
 
 class _Asked(Protocol):
@@ -338,11 +341,14 @@ class Sandbox:
             try:
                 fds = [*ends.fds, visit.listener, ends.channel, visit.home]
                 first = len(ends.fds)
+                if visit.lease is not None:
+                    fds.append(visit.lease)
                 descriptors = attrs.evolve(
                     ends.descriptors(sources=len(fds)),
                     listener=first,
                     hold=first + 1,
                     home=first + 2,
+                    lease=None if visit.lease is None else first + 3,
                 )
                 record = self._records(plan, descriptors)
                 self._keeper.start(record, self.number, self.name, [*fds, *sources])

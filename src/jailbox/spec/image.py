@@ -11,6 +11,7 @@ from typing import Any, Self, TypeAlias
 import attrs
 
 from jailbox.spec.command import User, user_of
+from jailbox.spec.digest import Digest
 from jailbox.spec.mapping import FrozenMap
 from jailbox.spec.signals import signal_name, signal_number
 from jailbox.spec.strict import Node, frozen_extra, frozen_texts, joined
@@ -24,6 +25,7 @@ __all__ = [
     "Host",
     "ImageConfig",
     "Source",
+    "Stored",
 ]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -289,4 +291,19 @@ class Directory:
     config: ImageConfig = attrs.field(default=NO_CONFIG, repr=False)
 
 
-Source: TypeAlias = Host | Directory
+@attrs.frozen
+class Stored:
+    """
+    An image in a store.
+
+    Attributes:
+        digest: Of its manifest.
+
+        store: Path of the store; ``None`` for the usual one.
+    """
+
+    digest: Digest
+    store: str | None = None
+
+
+Source: TypeAlias = Host | Directory | Stored
