@@ -64,6 +64,8 @@ class Tools:
                 "CONTAINERS_CONF": str(conf),
                 "XDG_RUNTIME_DIR": str(self.place),
             },
+            # podman makes a name of a path, and not every path is one.
+            cwd=self.place.parent,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -245,7 +247,7 @@ class TestStorages:
         record, _ = ours
         chosen = [(record, [named(NAME)])]
         write_layout(store, chosen, tmp_path / "layout")
-        said = tools.stored(tool, "pull", f"oci:{tmp_path}/layout:1")
+        said = tools.stored(tool, "pull", "oci:layout:1")
         assert record.config.hex in said
         if tool == "podman":
             for write, file in ((write_layout_tar, "l.tar"), (save, "d.tar")):
@@ -267,7 +269,7 @@ class TestStorages:
         """What they save we load: the same config, and the same files."""
         record, made = ours
         write_layout(store, [(record, [named(NAME)])], tmp_path / "layout")
-        tools.stored(tool, "pull", f"oci:{tmp_path}/layout:1")
+        tools.stored(tool, "pull", "oci:layout:1")
         for form in ("oci-archive", "oci", *docker_forms(made)):
             path = tmp_path / f"saved-{form}"
             target = f"{form}:{path}:h.x/{tool}:{form}"
