@@ -11,7 +11,6 @@ likes.
 """
 
 import contextlib
-import random
 import socket
 import ssl
 import threading
@@ -190,8 +189,3 @@ def paced_context(context: ssl.SSLContext, pace: Pace) -> ssl.SSLContext:
         "PacedTlsSocket", (_Paced, ssl.SSLSocket), {"pace": pace}
     )
     return context
-
-
-def jitter() -> float:
-    """Return a number between 0 and 1, by chance."""
-    return random.random()  # noqa: S311  (it spreads clients, and hides nothing)
