@@ -371,7 +371,9 @@ _TABLE: dict[tuple[str, int], Advice] = {
     "on the host: make it first.",
     ("tree", errno.ENOTDIR): "A part of the source's path is not a directory.",
     ("tree", errno.EACCES): "The source of a mount is not readable for this user.",
-    ("tree", errno.EINVAL): _NO_LOCKED,
+    ("tree", errno.EINVAL): _NO_LOCKED
+    + " As root, it may also stand on a file system that cannot show other owners, as "
+    "a tmpfs before Linux 6.3: mount a directory of another one.",
     ("tree", errno.EPERM): "Cloning mounts is not permitted: a seccomp filter, or "
     "idmapped mounts of a file system that does not belong to our user namespace "
     "(only root may).",
