@@ -60,6 +60,20 @@ class Store:
 
     path: str | None = attrs.field(default=None, converter=_absolute)
 
+    def close(self) -> None:
+        """
+        Let go of the directory, which is held open from its first use on.
+
+        Harmless: it is opened again when it is needed, and images in use stay in use.
+        """
+        default_engine().images.release(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def images(self) -> "list[Image]":
         """Every image in it."""
         return [Image(found) for found in default_engine().images.list(self.path)]

@@ -11,7 +11,6 @@ import pytest
 
 import jailbox as jb
 from jailbox import Container, Image, Store
-from jailbox.engine.choose import default_engine
 from jailbox.errors import ImageNotFound, InUse, InvalidReference, NotFound, StateError
 from jailbox.registry.client import Client
 from jailbox.spec.change import ChangeKind
@@ -31,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     yield store
     for image in store.images():
         image.remove(force=True)
-    default_engine().images.close()
+    store.close()
 
 
 def rootfs(**files: bytes) -> io.BytesIO:
@@ -217,7 +216,7 @@ class TestSending:
         assert jb.run(pulled).stdout == "hello\n"
         assert Image.get(name, pull="never", store=there) == pulled
         assert there.check(full=True).ok
-        pulled.remove(force=True)
+        there.close()
 
     def test_pushed_twice(
         self, image: Image, registry: Registry, client: Client
@@ -243,7 +242,7 @@ class TestSending:
         assert loaded.digest == image.digest
         assert loaded.names == image.names
         assert jb.run(loaded).stdout == "hello\n"
-        loaded.remove(force=True)
+        there.close()
 
 
 class TestStore:

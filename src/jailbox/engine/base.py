@@ -174,8 +174,8 @@ class Box(Protocol):
 class Images(Protocol):
     """The images of an engine. Stores are named by path; ``None`` is the usual one."""
 
-    def close(self) -> None:
-        """Let go of every store. Each is opened again when it is needed."""
+    def release(self, store: str | None = None) -> None:
+        """Close a store; it is opened again when it is needed."""
 
     def find(self, name: str, store: str | None = None) -> "Stored":
         """Find an image by name, digest, or the first digits of one."""

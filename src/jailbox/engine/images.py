@@ -75,15 +75,26 @@ class LocalImages:
         self._stores: dict[str | None, Store] = {}
 
     def close(self) -> None:
-        """Let go of every store; what is leased stays leased. Opened when needed."""
+        """Close every store. What is leased stays leased."""
         with self._lock:
             stores, self._stores = list(self._stores.values()), {}
         for store in stores:
             store.close()
 
+    def release(self, store: str | None = None) -> None:
+        """Close a store; it is opened again when it is needed."""
+        where = self._where(store)
+        with self._lock:
+            found = self._stores.pop(where, None)
+        if found is not None:
+            found.close()
+
+    def _where(self, path: str | None) -> str | None:
+        return self._path if path is None else os.path.abspath(path)
+
     def store(self, path: str | None = None) -> Store:
         """Open the store at *path*, or the usual one; or find it open."""
-        where = self._path if path is None else os.path.abspath(path)
+        where = self._where(path)
         with self._lock:
             found = self._stores.get(where)
             if found is None:
