@@ -285,6 +285,7 @@ static bool dispose(struct keeper *keeper, struct jail *jail, uint64_t now)
   if (left == JB_EBUSY && now < jail->linger)
     return false;
   jail->gone.cleanup_errno = left;
+  keeper->left = keeper->left || left != 0;
   size_t used = 0;
   for (size_t i = 0; i < jail->gone.collected; i++)
     used += jail->gone.lengths[i];

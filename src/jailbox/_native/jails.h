@@ -31,6 +31,7 @@ struct keeper {
   int signals;
   bool outlive;
   bool ending; /* the host is gone: kill, clean up, exit */
+  bool left;   /* a group could not be removed: our name stays with it */
   struct jail *jails;
   struct userns ready[READY_MAX];
   size_t ready_count;

@@ -23,7 +23,8 @@ __attribute__((noreturn)) static void leave(struct keeper *keeper)
   const struct jb_configure *config = (const void *)keeper->config.base;
   (void)groups_remove(&keeper->config, config->parents, "", true);
   const char *state = record_text(&keeper->config, config->state);
-  if (state[0] != '\0')
+  /* Whoever sweeps finds by our name what is left to be removed. */
+  if (state[0] != '\0' && !keeper->left)
     (void)sys_unlinkat(AT_FDCWD, state, 0);
   sys_exit_group(0);
 }

@@ -122,11 +122,15 @@ class Keeper:
     def __init__(self, config: KeeperConfig) -> None:
         self.owner = os.getpid()
         self._lock = threading.Lock()
+        # Held while the socket is used, and while it is closed: its number may be
+        # another file's a moment later, and a request must not end up there.
+        self._wire = threading.Lock()
         self._next = 0
         self._prepared: dict[str, int] = {}
         directory = run_directory()
         sweep(directory, _parents(config.groups))
-        self.name, lock = claim(directory)
+        groups = [group.path for group in config.groups if "{keeper}" in group.path]
+        self.name, lock = claim(directory, groups)
         state = os.path.join(directory, f"{self.name}.keeper")
         try:
             self._socket, self.pidfd = _spawn(config, self.name, directory, state, lock)
@@ -140,9 +144,10 @@ class Keeper:
     @property
     def alive(self) -> bool:
         """Whether it is this process' own and still there."""
-        if self.owner != os.getpid() or self._socket < 0:
+        if self.owner != os.getpid():
             return False
-        return not _is_over(self.pidfd)
+        with self._wire:
+            return self._socket >= 0 and not _is_over(self.pidfd)
 
     @property
     def prepared(self) -> int:
@@ -224,24 +229,29 @@ class Keeper:
 
     def close(self) -> None:
         """End the keeper and every jail of it, and wait until all is gone."""
-        if self._socket < 0:
-            return
-        os.close(self._socket)
-        self._socket = -1
-        if self.owner == os.getpid():
+        # A forked child is alone with its copy; the lock may be held for ever in it.
+        own = self.owner == os.getpid()
+        with self._wire if own else contextlib.nullcontext():
+            if self._socket < 0:
+                return
+            os.close(self._socket)
+            self._socket = -1
+        if own:
             _await_end(self.pidfd)
         os.close(self.pidfd)
 
     def leave(self) -> None:
         """Leave a keeper that outlives us to itself."""
-        if self._socket >= 0:
-            os.close(self._socket)
-            os.close(self.pidfd)
-            self._socket = -1
+        with self._wire:
+            if self._socket >= 0:
+                os.close(self._socket)
+                os.close(self.pidfd)
+                self._socket = -1
 
     def _request(self, record: bytes | bytearray, fds: Sequence[int]) -> None:
         try:
-            send(self._socket, record, fds)
+            with self._wire:
+                send(self._socket, record, fds)
         except OSError as error:
             if error.errno not in {errno.EPIPE, errno.ECONNRESET, errno.EBADF}:
                 raise

@@ -13,10 +13,13 @@ import secrets
 import stat
 import tempfile
 import time
+from collections.abc import Iterable
 
 from jailbox.errors import HostError
 
 __all__ = ["claim", "run_directory", "sweep"]
+
+_NOTED_MAX = 64 << 10
 
 _PATIENCE = 0.5
 """Seconds that the groups of a dead keeper may stay busy before they are left."""
@@ -61,9 +64,15 @@ def run_directory() -> str:
     return path
 
 
-def claim(directory: str) -> tuple[str, int]:
+def claim(directory: str, groups: Iterable[str] = ()) -> tuple[str, int]:
     """
     Take a name for a keeper.
+
+    Args:
+        directory: The run directory.
+
+        groups: Its control groups, with ``{keeper}`` for the name. They stand in the
+            file: whoever sweeps may have others, or none.
 
     Returns:
         The name, and the locked descriptor of its file; owned by the caller. The lock
@@ -72,7 +81,14 @@ def claim(directory: str) -> tuple[str, int]:
     name = f"{os.getpid()}-{secrets.token_hex(4)}"
     path = os.path.join(directory, f"{name}.keeper")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        lines = "".join(f"{group.replace('{keeper}', name)}\n" for group in groups)
+        os.write(fd, os.fsencode(lines))
+    except BaseException:
+        os.unlink(path)
+        os.close(fd)
+        raise
     return name, fd
 
 
@@ -94,9 +110,13 @@ def sweep(directory: str, group_parents: tuple[str, ...]) -> tuple[str, ...]:
     for entry in os.listdir(directory):
         name, dot, kind = entry.rpartition(".")
         path = os.path.join(directory, entry)
-        if not dot or kind != "keeper" or not _is_dead(path):
+        if not dot or kind != "keeper":
             continue
-        groups = [os.path.join(parent, name) for parent in group_parents]
+        noted = _of_the_dead(path)
+        if noted is None:
+            continue
+        groups = {os.path.join(parent, name) for parent in group_parents}
+        groups |= {path for path in noted if os.path.basename(path) == name}
         # Its jails die with it, which takes the kernel a moment.
         deadline = time.monotonic() + _PATIENCE
         while not all([_remove_groups(group) for group in groups]):  # noqa: C419  # each
@@ -111,18 +131,19 @@ def sweep(directory: str, group_parents: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(swept)
 
 
-def _is_dead(path: str) -> bool:
+def _of_the_dead(path: str) -> tuple[str, ...] | None:
+    """Read which groups a dead keeper had; ``None`` if it lives."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return tuple(os.fsdecode(os.read(fd, _NOTED_MAX)).splitlines())
     except OSError:
-        return False
+        return None
     finally:
         os.close(fd)
-    return True
 
 
 def _remove_groups(path: str) -> bool:
