@@ -21,7 +21,7 @@ from benchmarks.stage import HERE, Stage
 
 _QUESTIONS = (
     "start", "big_host", "peers", "executing", "throughput", "sleepers", "memory",
-    "importing", "putting",
+    "importing", "putting", "images",
 )  # fmt: skip
 
 
