@@ -41,6 +41,7 @@ WITHOUT = (
     "--deselect=tests/security/test_cg.py::test_cg17_endless_output",
     "--deselect=tests/security/test_cg.py::test_cg14_fork_storms",
     "--deselect=tests/run/test_limits.py::TestOthers::test_a_fork_bomb_is_contained",
+    "--deselect=tests/container/test_life.py::TestPause::test_a_paused_container_can_be_removed",
 )
 """What is bounded by time: gigabytes of output, and who forks first."""
 
