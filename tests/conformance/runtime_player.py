@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 
 import jailbox as jb
-from jailbox import Container, Image
+from jailbox import Container, Image, Store
 from jailbox.errors import (
     HostError,
     ImageNotFound,
@@ -191,7 +191,11 @@ class Player:
 
     def _image(self, options: dict[str, Any]) -> Json:
         name = options.get("image", self.case.get("image", "busybox"))
-        return self.images.get(name, name)
+        if name in self.images:
+            return self.images[name]
+        # Cases bring their images along; no registry is asked for others.
+        with Store(self.place / "store") as store:
+            return Image.get(name, pull="never", store=store)
 
     def _create(self, step: dict[str, Any]) -> Shown:
         options = self._options(step)

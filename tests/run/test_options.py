@@ -9,7 +9,6 @@ import pytest
 
 import jailbox as jb
 from jailbox import Container, Image, ImageConfig, Limits, Mount, Network
-from jailbox.spec.command import User
 
 pytestmark = pytest.mark.userns
 
@@ -134,15 +133,14 @@ class TestImageConfig:
         """
         config = ImageConfig(
             entrypoint=("sh", "-c"),
-            cmd=("echo $GREETING; id -u; pwd",),
-            user=User(7),
+            cmd=("echo $GREETING; pwd",),
             cwd="/tmp",
             env={"GREETING": "hi"},
         )
         image = Image.from_dir(busybox_rootfs, config)
 
-        assert "hi\n7\n/tmp\n" == jb.run(image).stdout
-        assert "0\n" == jb.run(image, ["id -u"], user=0).stdout
+        assert "hi\n/tmp\n" == jb.run(image).stdout
+        assert "0\n" == jb.run(image, ["id -u"]).stdout
         assert "x\n" == jb.run(image, ["echo", "x"], entrypoint=[]).stdout
 
 

@@ -84,7 +84,7 @@ NONSENSE: list[tuple[str, Callable[[], object], tuple[str, ...]]] = [
      ("pass_fds=3",)),
     ("input that is none", lambda: jb.run(HOST, ["true"], input=5),  # type: ignore[arg-type]
      ("input=5",)),
-    ("image is a name", lambda: jb.run("debian", ["true"]), ("image='debian'",)),
+    ("image is no name", lambda: jb.run("De bian", ["true"]), ("image='De bian'",)),
     ("unknown stop signal", lambda: jb.Container(HOST, stop_signal="SIGFOO"),
      ("stop_signal='SIGFOO'", "SIGTERM")),
     ("bad name", lambda: jb.Container(HOST, name="a/b"), ("name='a/b'",)),
