@@ -529,8 +529,10 @@ _TABLE: dict[tuple[str, int], Advice] = {
     ("chdir", errno.EACCES): "The working directory is closed to this user.",
     ("chdir", errno.ELOOP): _ESCAPES,
     ("chdir", errno.EXDEV): _ESCAPES,
-    ("work", errno.EMFILE): "As much work on layers goes on at once as a keeper can "
+    ("work", errno.EAGAIN): "As much work on layers goes on at once as a keeper can "
     "watch over. Load or pull fewer images side by side.",
+    ("work", errno.EMFILE): "The keeper has no descriptor left for it: raise "
+    "RLIMIT_NOFILE of this program before its first container.",
     ("work", errno.E2BIG): "An image may have 500 layers on top of each other.",
     ("exec", errno.ENOENT): _not_found,
     ("exec", errno.EACCES): "The file is not executable for this user (chmod +x), a "
