@@ -2,7 +2,7 @@
 The capability sets of a process, as the kernel writes them.
 
 Names, numbers and masks are `jailbox.spec.capabilities`; which capabilities a payload
-keeps is wanted there and decided in `jailbox.run.compile`; dropping them is the
+keeps is wanted there and decided in `jailbox.run.confinement`; dropping them is the
 stager's work. Here a text of the kernel becomes a value, and nothing is read.
 
 Source: *proc_pid_status(5)*, ``CapInh`` to ``CapAmb``; *capabilities(7)*.

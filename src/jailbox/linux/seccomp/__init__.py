@@ -3,7 +3,7 @@ Which system calls a jail may make: profiles, and their programs.
 
 A `Profile` is a value: what happens to each call, as anybody would say it. `program`
 turns it into the bytes that the kernel runs. Both are pure; installing the bytes is
-the stager's work, and which profile a container gets is `jailbox.run.compile`'s.
+the stager's work, and which profile a container gets is `jailbox.run.confinement`'s.
 
 What the default profile is made of, and why:
 
