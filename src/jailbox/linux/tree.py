@@ -10,26 +10,34 @@ decided above, in `jailbox.run.files`.
 """
 
 import contextlib
-import errno
 import os
 import socket
-import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Literal, Self, TypeAlias
-
-import attrs
+from typing import Any, Final, Self, TypeAlias
 
 from jailbox._native import ffi, lib
 from jailbox.errors import ContentError, DeadlineExceeded, EngineError, printable
 from jailbox.flow import Flow, offload, ready
-from jailbox.spec.change import ChangeKind, FileType
+from jailbox.linux.tree_values import (
+    NS,
+    TYPE_BITS,
+    Bounds,
+    Copied,
+    Item,
+    LayerChange,
+    Reply,
+    Stat,
+    Task,
+)
+from jailbox.linux.tree_wire import Flag, Reader, Request, decode
+from jailbox.spec.change import FileType
 
 __all__ = [
     "Bounds",
     "Copied",
+    "Flag",
     "Item",
     "LayerChange",
     "Reply",
@@ -44,373 +52,6 @@ __all__ = [
 ]
 
 _C: TypeAlias = Any  # A pointer or structure of cffi, which has no types.
-
-_NS: Final = 1_000_000_000
-
-
-# --- values -----------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class Bounds:
-    """
-    How much one operation may move. What is reached is named in the error.
-
-    Attributes:
-        entries: Files, directories and links.
-
-        bytes: Bytes of content; holes of sparse files count as if they were data.
-
-        depth: Directories within each other; at most 256.
-    """
-
-    entries: int = attrs.field(default=1_000_000, validator=attrs.validators.gt(0))
-    bytes: int = attrs.field(default=1 << 36, validator=attrs.validators.gt(0))
-    depth: int = attrs.field(
-        default=128, validator=[attrs.validators.gt(0), attrs.validators.le(256)]
-    )
-
-
-@attrs.frozen(kw_only=True)
-class Stat:
-    """
-    What a path is, as `os.stat` says it, in ids of the jail.
-
-    The fields of `os.stat_result` that mean something outside of the jail are there
-    under their names, too.
-
-    Attributes:
-        name: Last component of its path.
-
-        type: What it is.
-
-        mode: Permission bits, without the type.
-
-        uid: Owner.
-
-        gid: Group.
-
-        size: Bytes of a file's content.
-
-        mtime_ns: Last change of the content, in nanoseconds since 1970.
-
-        links: Number of hard links.
-
-        inode: Number within *device*.
-
-        device: Number of the file system.
-
-        special: Number of the device, for a device node; else 0.
-
-        target: What a symbolic link says; ``None`` for everything else.
-    """
-
-    name: str
-    type: FileType
-    mode: int = attrs.field(repr=lambda mode: f"0o{mode:o}")
-    uid: int
-    gid: int
-    size: int
-    mtime_ns: int
-    links: int = attrs.field(repr=False)
-    inode: int = attrs.field(repr=False)
-    device: int = attrs.field(repr=False)
-    special: int = attrs.field(repr=False)
-    target: str | None = None
-
-    @property
-    def st_mode(self) -> int:
-        """Type and permission bits."""
-        return _TYPE_BITS[self.type] | self.mode
-
-    @property
-    def st_uid(self) -> int:
-        """Owner."""
-        return self.uid
-
-    @property
-    def st_gid(self) -> int:
-        """Group."""
-        return self.gid
-
-    @property
-    def st_size(self) -> int:
-        """Size, in bytes."""
-        return self.size
-
-    @property
-    def st_nlink(self) -> int:
-        """Number of hard links."""
-        return self.links
-
-    @property
-    def st_ino(self) -> int:
-        """Inode."""
-        return self.inode
-
-    @property
-    def st_mtime_ns(self) -> int:
-        """Last change of the content, in nanoseconds."""
-        return self.mtime_ns
-
-    @property
-    def st_mtime(self) -> float:
-        """Last change of the content, in seconds."""
-        return self.mtime_ns / _NS
-
-
-_TYPE_BITS = {
-    FileType.of_mode(number << 12): number << 12 for number in (1, 2, 4, 6, 8, 10, 12)
-}
-
-
-@attrs.frozen
-class LayerChange:
-    """
-    One difference between a writable layer and what it lies on.
-
-    Attributes:
-        kind: Added, modified or removed.
-
-        path: Below the layer, without a leading slash.
-
-        now: What it is, or ``None`` if it was removed.
-
-        old: What it was, or ``None`` if it was added.
-
-        content: Whether the bytes, or the target of a link, differ.
-
-        mode: Whether the permission bits differ.
-
-        owner: Whether owner or group differ.
-
-        mtime: Whether the time of the last change differs.
-
-        attributes: Whether extended attributes or file capabilities differ.
-    """
-
-    kind: ChangeKind
-    path: str
-    now: Stat | None
-    old: Stat | None
-    content: bool = False
-    mode: bool = False
-    owner: bool = False
-    mtime: bool = False
-    attributes: bool = False
-
-
-@attrs.frozen
-class Copied:
-    """
-    What a copy moved.
-
-    Attributes:
-        entries: Files, directories and links.
-
-        bytes: Bytes of content.
-
-        skipped: Paths of devices, pipes and sockets, which are never copied, below
-            the source. Of very many only the first are named.
-
-        skipped_count: How many there were.
-    """
-
-    entries: int
-    bytes: int
-    skipped: tuple[str, ...] = ()
-    skipped_count: int = 0
-
-
-@attrs.frozen
-class Reply:
-    """
-    What an agent answered, in its order.
-
-    Attributes:
-        found: Paths below the one that was asked for (``""`` is itself), and what
-            they are.
-
-        data: Content, if that was asked for.
-
-        changes: Differences, if those were asked for.
-    """
-
-    found: tuple[tuple[str, Stat], ...] = ()
-    data: bytes = b""
-    changes: tuple[LayerChange, ...] = ()
-
-
-@attrs.frozen
-class Item:
-    """
-    Something in memory that is put into a jail.
-
-    A directory is followed by what is in it, and by `Item.END`.
-
-    Attributes:
-        type: ``file``, ``directory``, ``symlink`` or ``end``.
-
-        name: Its name.
-
-        data: Content of a file, or target of a link.
-
-        mode: Permission bits.
-
-        mtime_ns: Last change, or ``None`` for now.
-    """
-
-    type: Literal["file", "directory", "symlink", "end"]
-    name: bytes = b""
-    data: bytes | bytearray | memoryview = b""
-    mode: int = 0o644
-    mtime_ns: int | None = None
-
-
-@attrs.frozen
-class Task:
-    """
-    What is being done: for errors, and until when.
-
-    Attributes:
-        action: As the caller would say it: ``put 'x' at '/y'``.
-
-        path: The path in the jail that it is about.
-
-        local: The path on the host that it is about, or ``None``.
-
-        timeout: Seconds for all of it, or ``None``.
-
-        deadline: Moment of `time.monotonic`, or ``None``.
-    """
-
-    action: str
-    path: str
-    local: str | None = None
-    timeout: float | None = None
-    deadline: float | None = None
-
-    @classmethod
-    def begin(
-        cls,
-        action: str,
-        path: str,
-        local: str | None = None,
-        timeout: float | None = None,
-    ) -> Self:
-        """Make a task whose time runs from now on."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        return cls(action, path, local, timeout, deadline)
-
-
-# --- requests ---------------------------------------------------------------
-
-_FRAME = struct.Struct("=II")
-
-Verb: TypeAlias = Literal[
-    "GET", "PUT", "SET", "MKDIR", "REMOVE", "RENAME", "LINK", "CHANGES"
-]
-
-Flag: TypeAlias = Literal[
-    "FOLLOW",
-    "DATA_TOO",
-    "XATTRS",
-    "INTO",
-    "PARENTS",
-    "EXIST_OK",
-    "NEW_ONLY",
-    "KEEP",
-    "OWNER",
-    "MODE",
-    "TIME",
-    "NOW",
-    "RECURSIVE",
-    "MISSING_OK",
-    "DIRECTORY",
-]
-
-_WHERE = {"root": "ROOT", "upper": "UPPER", "lower": "LOWER"}
-
-
-@attrs.frozen(kw_only=True)
-class Request:
-    """
-    One request to an agent; the meaning of each field stands in ``tree.h``.
-
-    Attributes:
-        verb: What to do.
-
-        path: Absolute path in the jail; may be empty for ``CHANGES``.
-
-        second: A second path, a target, or a name.
-
-        flags: How.
-
-        where: Which directory of the agent a ``GET`` is about.
-
-        depth: How far below the path a ``GET`` goes; ``None`` to the end.
-
-        mode: Permission bits.
-
-        owner: uid and gid; sets the flag ``OWNER``.
-
-        mtime_ns: A time; sets the flag ``TIME``.
-
-        max_bytes: Bound of a ``GET``; ``None`` leaves it to the bounds.
-    """
-
-    verb: Verb
-    path: str = ""
-    second: str = ""
-    flags: tuple[Flag, ...] = ()
-    where: Literal["root", "upper", "lower"] = "root"
-    depth: int | None = 0
-    mode: int = 0
-    owner: tuple[int, int] | None = None
-    mtime_ns: int | None = None
-    max_bytes: int | None = None
-
-    def encode(self) -> bytes:
-        """
-        Write it as a frame.
-
-        Raises:
-            OSError: ENAMETOOLONG, as the kernel would say.
-        """
-        path, second = encode(self.path), encode(self.second)
-        for each in (path, second):
-            if len(each) > lib.JB_TREE_PATH_MAX:
-                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        flags = 0
-        for flag in self.flags:
-            flags |= getattr(lib, f"JB_TREE_{flag}")
-        fixed = ffi.new("struct jb_tree_request *")
-        if self.owner is not None:
-            flags |= lib.JB_TREE_OWNER
-            fixed.uid, fixed.gid = self.owner
-        if self.mtime_ns is not None:
-            flags |= lib.JB_TREE_TIME
-            fixed.time_s, fixed.time_ns = divmod(self.mtime_ns, _NS)
-        fixed.flags = flags
-        fixed.where = getattr(lib, f"JB_TREE_{_WHERE[self.where]}")
-        fixed.depth = lib.JB_TREE_ALL if self.depth is None else self.depth
-        fixed.mode = self.mode
-        fixed.path_size = len(path)
-        fixed.second_size = len(second)
-        fixed.max_bytes = self.max_bytes or 0
-        payload = bytes(ffi.buffer(fixed)) + path + second
-        number = getattr(lib, f"JB_TREE_{self.verb}")
-        return _FRAME.pack(number, len(payload)) + payload
-
-
-def encode(path: str) -> bytes:
-    """Write a path of a jail as its bytes."""
-    return path.encode("utf-8", "surrogateescape")
-
-
-def decode(path: bytes) -> str:
-    """Read the bytes of a path of a jail; `encode` gives them back."""
-    return path.decode("utf-8", "surrogateescape")
 
 
 # --- jobs -------------------------------------------------------------------
@@ -575,7 +216,7 @@ def ask(
 
         bounds: For what comes back; all of it is held in memory.
     """
-    reader = _Reader()
+    reader = Reader()
     message = request.encode()
     with _Job(
         lib.jb_tree_ask,
@@ -726,123 +367,14 @@ def _c_items(items: Sequence[Item]) -> tuple[_C, list[object]]:
             continue
         name, data = ffi.from_buffer(item.name), ffi.from_buffer(item.data)
         keep += name, data
-        each.mode = _TYPE_BITS[FileType(item.type)] | item.mode
+        each.mode = TYPE_BITS[FileType(item.type)] | item.mode
         each.name, each.name_size = name, len(item.name)
         each.data, each.data_size = data, len(data)
         if item.mtime_ns is None:
             each.flags = lib.JB_TREE_TIME_NOW
         else:
-            each.time_s, each.time_ns = divmod(item.mtime_ns, _NS)
+            each.time_s, each.time_ns = divmod(item.mtime_ns, NS)
     return array, keep
-
-
-# --- replies ----------------------------------------------------------------
-
-
-class _Reader:
-    """Reads frames that the C part has checked: sizes add up, names are names."""
-
-    def __init__(self) -> None:
-        self._entry = ffi.new("struct jb_tree_entry *")
-        self._change = ffi.new("struct jb_tree_change *")
-        self._open: list[str] = []
-        self._found: list[tuple[str, Stat]] = []
-        self._data: list[bytes] = []
-        self._changes: list[LayerChange] = []
-
-    def feed(self, frames: bytes) -> None:
-        """Take whole frames."""
-        at = 0
-        while at < len(frames):
-            kind, size = _FRAME.unpack_from(frames, at)
-            at += _FRAME.size
-            payload = frames[at : at + size]
-            at += size
-            if kind == lib.JB_TREE_DATA:
-                self._data.append(payload)
-            elif kind == lib.JB_TREE_HOLE:
-                self._data.append(bytes(int.from_bytes(payload, sys.byteorder)))
-            elif kind == lib.JB_TREE_ENTRY:
-                self._take_entry(payload)
-            elif kind == lib.JB_TREE_CHANGE:
-                self._take_change(payload)
-            elif self._open:
-                self._open.pop()
-
-    def reply(self) -> Reply:
-        """Everything that came."""
-        # One piece needs no copy.
-        data = self._data[0] if len(self._data) == 1 else b"".join(self._data)
-        return Reply(tuple(self._found), data, tuple(self._changes))
-
-    def _take_entry(self, payload: bytes) -> None:
-        entry = self._entry
-        ffi.memmove(entry, payload, ffi.sizeof(entry[0]))
-        at = ffi.sizeof(entry[0])
-        name = decode(payload[at : at + entry.name_size])
-        at += entry.name_size
-        stat = _stat(entry, name, payload[at : at + entry.link_size])
-        path = ""
-        if self._open:
-            # The top is called "" here: what it is called there, the caller knows.
-            path = f"{self._open[-1]}/{name}" if self._open[-1] else name
-        self._found.append((path, stat))
-        if entry.flags & lib.JB_TREE_OPEN:
-            self._open.append(path)
-
-    def _take_change(self, payload: bytes) -> None:
-        change = self._change
-        ffi.memmove(change, payload, ffi.sizeof(change[0]))
-        at = ffi.sizeof(change[0])
-        path = payload[at : at + change.path_size]
-        at += change.path_size
-        now_link = payload[at : at + change.now.link_size]
-        at += change.now.link_size
-        old_link = payload[at : at + change.old.link_size]
-        name = decode(path.rpartition(b"/")[2])
-        what = change.what
-        self._changes.append(
-            LayerChange(
-                _KINDS.get(change.kind, ChangeKind.MODIFIED),
-                decode(path),
-                _stat(change.now, name, now_link) if change.now.mode else None,
-                _stat(change.old, name, old_link) if change.old.mode else None,
-                content=bool(what & lib.JB_TREE_CONTENT),
-                mode=bool(what & lib.JB_TREE_MODE_BITS),
-                owner=bool(what & lib.JB_TREE_OWNERSHIP),
-                mtime=bool(what & lib.JB_TREE_MTIME),
-                attributes=bool(what & lib.JB_TREE_ATTRIBUTES),
-            )
-        )
-
-
-_KINDS = {
-    lib.JB_TREE_ADDED: ChangeKind.ADDED,
-    lib.JB_TREE_MODIFIED: ChangeKind.MODIFIED,
-    lib.JB_TREE_REMOVED: ChangeKind.REMOVED,
-}
-
-
-def _stat(entry: _C, name: str, link: bytes) -> Stat:
-    kind = FileType.of_mode(entry.mode)
-    return Stat(
-        name=name,
-        type=kind,
-        mode=entry.mode & 0o7777,
-        uid=entry.uid,
-        gid=entry.gid,
-        size=entry.size,
-        mtime_ns=entry.time_s * _NS + entry.time_ns,
-        links=entry.links,
-        inode=entry.inode,
-        device=_device(entry.device),
-        special=_device(entry.special),
-        target=decode(link) if kind is FileType.SYMLINK else None,
-    )
-
-
-def _device(number: int) -> int:
-    return os.makedev(number >> 32, number & 0xFFFFFFFF)
 
 
 # --- an agent of our own ----------------------------------------------------

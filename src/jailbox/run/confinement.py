@@ -13,6 +13,7 @@ import attrs
 from jailbox.errors import NotEnforced
 from jailbox.linux.cgroup import enforcement
 from jailbox.linux.facts import HostFacts
+from jailbox.linux.host import JAIL_IDS
 from jailbox.linux.landlock import scope_attribute
 from jailbox.linux.seccomp import Profile, default_profile, program
 from jailbox.spec.capabilities import capability_mask
@@ -31,9 +32,6 @@ _RLIMITS = {
 }  # fmt: skip
 _RLIM_INFINITY = 2**64 - 1
 _NOFILE_SOFT = 1024
-
-_JAIL_IDS = 65536
-"""Ids of a jail: ``/etc/passwd`` of every system fits in."""
 
 
 @attrs.frozen(kw_only=True)
@@ -137,7 +135,7 @@ def confine(spec: ContainerSpec, facts: HostFacts) -> Confinement:
 def _ids(security: Security, facts: HostFacts) -> int:
     if facts.id_mode == "single":
         return 1
-    return _JAIL_IDS if security.userns == "private" else ID_MAX + 1
+    return JAIL_IDS if security.userns == "private" else ID_MAX + 1
 
 
 def _lack(

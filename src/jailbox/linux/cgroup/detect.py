@@ -6,7 +6,7 @@ In: the text of ``/proc/self/mountinfo`` and ``/proc/self/cgroup``, and a
 for every controller either the directory to work below, or why there is none and what
 would help.
 
-Not for reading the files (that is `jailbox.linux.facts`), nor for making groups
+Not for reading the files (that is `jailbox.linux.readings`), nor for making groups
 (the native part, obeying a `CgroupPlan`). Nothing here touches the machine, so that
 the recording of another one can be asked the same questions.
 """
