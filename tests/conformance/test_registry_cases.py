@@ -14,7 +14,8 @@ import pytest
 from jailbox.errors import JailboxError
 from jailbox.registry.client import Client
 from jailbox.registry.credentials import Keychain, Login
-from jailbox.registry.transfer import copy, pull, push
+from jailbox.registry.pull import pull
+from jailbox.registry.push import copy, push
 from jailbox.spec.platform import Platform
 from jailbox.spec.reference import Reference
 from jailbox.testing import Habits, Registry

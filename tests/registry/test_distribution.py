@@ -16,8 +16,9 @@ from jailbox.errors import ImageNotFound, RegistryError, Unauthorized
 from jailbox.registry.client import Client
 from jailbox.registry.credentials import Keychain, Login
 from jailbox.registry.events import Done, Event
+from jailbox.registry.pull import pull
+from jailbox.registry.push import copy, push
 from jailbox.registry.settings import Endpoint
-from jailbox.registry.transfer import copy, pull, push
 from jailbox.spec.platform import Platform
 from jailbox.spec.reference import Reference
 from tests.registries import HASTY, Made, Shelf, index_of, make

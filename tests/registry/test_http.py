@@ -17,9 +17,9 @@ from jailbox.registry.client import Client
 from jailbox.registry.credentials import Keychain
 from jailbox.registry.http import Bounds, Reply, Request, Transport, Trouble
 from jailbox.registry.pace import Call, Interrupted
+from jailbox.registry.pull import pull
 from jailbox.registry.secret import Secret
 from jailbox.registry.settings import Endpoint
-from jailbox.registry.transfer import pull
 from jailbox.spec.platform import Platform
 from jailbox.spec.reference import Reference
 from jailbox.testing import Habits, Registry

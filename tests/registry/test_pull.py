@@ -19,8 +19,8 @@ from jailbox.errors import (
 from jailbox.registry.client import Client
 from jailbox.registry.credentials import Keychain
 from jailbox.registry.events import Done, Event, Moved, Resolved, Retried, Warned
+from jailbox.registry.pull import Pulled, pull
 from jailbox.registry.settings import Endpoint, Settings
-from jailbox.registry.transfer import Pulled, pull
 from jailbox.spec.platform import Platform
 from jailbox.spec.reference import Reference
 from jailbox.testing import Habits, Registry

@@ -8,7 +8,8 @@ import pytest
 from jailbox.errors import DigestMismatch, NotFound, RegistryError
 from jailbox.registry.client import Client
 from jailbox.registry.events import Done, Event, Retried
-from jailbox.registry.transfer import copy, pull, push
+from jailbox.registry.pull import pull
+from jailbox.registry.push import copy, push
 from jailbox.spec.descriptor import Descriptor
 from jailbox.spec.platform import Platform
 from jailbox.spec.reference import Reference

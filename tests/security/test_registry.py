@@ -19,9 +19,10 @@ from jailbox.registry.client import Client
 from jailbox.registry.credentials import IdentityToken, Keychain, Login, RegistryToken
 from jailbox.registry.http import Bounds, Request, Transport, Trouble
 from jailbox.registry.pace import Call
+from jailbox.registry.pull import pull
+from jailbox.registry.push import copy, push
 from jailbox.registry.retry import Policy
 from jailbox.registry.settings import Endpoint, Settings
-from jailbox.registry.transfer import copy, pull, push
 from jailbox.spec import media
 from jailbox.spec.descriptor import Descriptor
 from jailbox.spec.platform import Platform

@@ -13,7 +13,9 @@ from contextlib import AbstractContextManager, contextmanager
 from jailbox.errors import ContentError
 from jailbox.registry.client import Client, OnEvent
 from jailbox.registry.http import CHUNK
-from jailbox.registry.transfer import Layer, Pulled, Sink, pull, push
+from jailbox.registry.pull import Pulled, pull
+from jailbox.registry.push import push
+from jailbox.registry.transfer import Layer, Sink
 from jailbox.spec.descriptor import Descriptor
 from jailbox.spec.digest import Digest
 from jailbox.spec.platform import Platform
@@ -47,7 +49,7 @@ def pull_image(
     again by the next attempt, unless `Store.gc` ran in between.
 
     Args:
-        As `jailbox.registry.transfer.pull`.
+        As `jailbox.registry.pull.pull`.
 
     Raises:
         As `pull`; and `UnsupportedMediaType`, if it is no image but something else; and
@@ -103,7 +105,7 @@ def push_image(
 
         NotFound: If the store has not kept a packed layer of it.
 
-        As `jailbox.registry.transfer.push`.
+        As `jailbox.registry.push.push`.
     """
     with store.lease(image) as lease:
         record = lease.record
@@ -124,7 +126,7 @@ def push_image(
 
 
 class StoreSource:
-    """A store, as what `jailbox.registry.transfer.push` asks."""
+    """A store, as what `jailbox.registry.push.push` asks."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -146,7 +148,7 @@ class StoreSource:
 
 class StoreDestination:
     """
-    A store, as what `jailbox.registry.transfer.pull` asks: for one image.
+    A store, as what `jailbox.registry.pull.pull` asks: for one image.
 
     To be used within `Store.adding`.
     """
