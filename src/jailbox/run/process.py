@@ -16,24 +16,14 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self
 
-import attrs
-
 from jailbox.errors import DeadlineExceeded, EngineError, SpecError
 from jailbox.flow import Flow, drive, ready
-from jailbox.linux.cgroup import CgroupReport
 from jailbox.linux.messages import Exited, Reason, refusal
 from jailbox.run.channel import Channel
+from jailbox.run.outcome import Wiring, outcome
 from jailbox.run.streams import Capture, Feed, Record, StreamName, lines_of
-from jailbox.run.verdict import (
-    Ending,
-    exit_code_of,
-    judge,
-    oom_of,
-    signal_of,
-    usage_of,
-)
+from jailbox.run.verdict import exit_code_of, signal_of
 from jailbox.spec.command import Input
-from jailbox.spec.limits import Limits
 from jailbox.spec.result import Result, Text
 from jailbox.spec.signals import signal_number
 from jailbox.spec.units import parse_duration
@@ -51,54 +41,6 @@ _LOOK = 0.015
 
 _LATE = 0.25
 """Seconds after its deadline that a monitor may take before we end the whole jail."""
-
-
-@attrs.frozen(kw_only=True)
-class Wiring:
-    """
-    What a process needs to know of the jail that it runs in.
-
-    Attributes:
-        argv: The program and its arguments.
-
-        limits: What it runs under.
-
-        degraded: What is missing, as was allowed.
-
-        kill: Ends it, and everything that it has started.
-
-        kill_jail: Ends the whole jail.
-
-        collected: Reads what the jail's groups have counted, once it is over.
-
-        text: Output is text.
-
-        whole_jail: The jail ends with it.
-
-        timeout: Seconds; ``None`` for none.
-
-        supervised: The timeout is held by a monitor; we only look after it.
-
-        owned: It ends with us. A detached jail does not.
-
-        logged: What it writes goes to a log, and not to us.
-
-        paused: Whether its jail's time stands still, and its monitor's with it.
-    """
-
-    argv: tuple[str, ...]
-    limits: Limits
-    degraded: tuple[str, ...]
-    kill: Callable[[], None]
-    kill_jail: Callable[[], None]
-    collected: Callable[[], CgroupReport]
-    text: bool = True
-    whole_jail: bool = False
-    timeout: float | None = None
-    supervised: bool = False
-    owned: bool = True
-    logged: bool = False
-    paused: Callable[[], bool] = lambda: False
 
 
 def _close_leftovers(owner: int, channel: Channel, kill: Callable[[], None]) -> None:
@@ -571,47 +513,15 @@ class Process(Generic[Text]):
                 hint="It was killed from outside, or had no descriptors or memory "
                 "left; the next start makes a new one.",
             )
-        self._result = self._make_result(exited)
+        self._result = outcome(
+            self._wiring,
+            exited,
+            channel.gone,
+            self._captures,
+            timed_out=self._timed_out,
+            exceeded=self._exceeded,
+        )
         return self._result
-
-    def _make_result(self, exited: Exited) -> Result[Text]:
-        wiring = self._wiring
-        report = wiring.collected()
-        gone = self._channel.gone
-        books = exited if gone is None or not wiring.whole_jail else gone
-        truncated = any(capture.dropped for capture in self._captures)
-        ending = Ending(
-            status=exited.status,
-            wall_reached=exited.reason == Reason.WALL or self._timed_out,
-            cpu_reached=exited.reason == Reason.CPU_TIME,
-            # Also if it ended by itself before we could end it.
-            output_exceeded=self._exceeded or (self._hard and truncated),
-            disk_full=exited.disk_full,
-            oom_killed=oom_of(report, wiring.limits),
-            pids_denied=report.pids_denied,
-        )
-        values = {capture.name: capture.value() for capture in self._captures}
-        return Result(
-            argv=self.argv,
-            stdout=self._shaped(values.get("stdout", b"")),
-            stderr=self._shaped(values.get("stderr", b"")),
-            exit_code=exit_code_of(exited.status),
-            signal=signal_of(exited.status),
-            verdict=judge(ending),
-            usage=usage_of(
-                report,
-                cpu_user=books.cpu_user,
-                cpu_system=books.cpu_system,
-                max_rss=max(exited.max_rss, books.max_rss),
-                wall=exited.wall,
-            ),
-            limits=wiring.limits,
-            truncated=truncated,
-            degraded=wiring.degraded,
-        )
-
-    def _shaped(self, data: bytes) -> Any:  # noqa: ANN401  # str or bytes, as wanted
-        return data.decode("utf-8", "replace") if self._wiring.text else data
 
     def close(self) -> None:
         """End it if it still runs, and give everything back. Idempotent."""
