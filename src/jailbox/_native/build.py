@@ -128,12 +128,17 @@ if platform.machine() == "aarch64":
 HELPER_LINK_FLAGS = [
     "-nostdlib",
     "-static-pie",
+    # Said by -static-pie alone on most architectures, but not on riscv64.
+    "-Wl,--no-dynamic-linker",
     "-Wl,--gc-sections,--build-id=none,--strip-all",
     "-Wl,-z,relro,-z,now,-z,noexecstack,-z,text",
 ]
 
 # Bytes. The helper is written to a memfd for every embedding process.
 HELPER_MAX_SIZE = 128 * 1024
+if platform.machine() == "aarch64":
+    # A page may have 64 KiB there, and data begins on one of its own.
+    HELPER_MAX_SIZE += 64 * 1024
 
 
 def in_room(*names: str) -> list[str]:

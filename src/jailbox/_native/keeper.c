@@ -21,6 +21,8 @@
 __attribute__((noreturn)) static void leave(struct keeper *keeper)
 {
   const struct jb_configure *config = (const void *)keeper->config.base;
+  if (keeper->config.size < sizeof(*config))
+    sys_exit_group(1);
   (void)groups_remove(&keeper->config, config->parents, "", true);
   const char *state = record_text(&keeper->config, config->state);
   /* Whoever sweeps finds by our name what is left to be removed. */
