@@ -110,7 +110,7 @@ long message_receive(int socket, char *buffer, size_t size,
     return got;
   const struct jb_large *outer = (const void *)buffer;
   if (outer->message == JB_MESSAGE_LARGE && message->count > 0 &&
-      (size_t)got >= sizeof(*outer)) {
+      (size_t)got >= sizeof(*outer) && outer->size >= sizeof(*outer)) {
     int memory = message->fds[--message->count];
     long at = sys_mmap(NULL, outer->size, 1 /* PROT_READ */,
                        2 /* MAP_PRIVATE */, memory, 0);

@@ -34,12 +34,14 @@ static inline const char *record_text(const struct record *record,
   return record->base + span.offset;
 }
 
-/* The elements that *span* names, and how many of *size* bytes they are. */
+/* The elements that *span* names, and how many of *size* bytes they are.  They
+ * stand at a multiple of eight, where every structure may be read; what stands
+ * elsewhere is none. */
 static inline const void *record_array(const struct record *record,
                                        struct jb_span span, size_t size,
                                        size_t *count)
 {
-  const void *first = record_at(record, span);
+  const void *first = span.offset % 8 == 0 ? record_at(record, span) : NULL;
   *count = first == NULL ? 0 : span.length / size;
   return first;
 }

@@ -125,16 +125,14 @@ static int keep_layer(struct stage *stage)
 static int name_host(struct stage *stage)
 {
   const struct launch *launch = stage->launch;
-  struct jb_span host = launch->start->hostname;
-  struct jb_span domain = launch->start->domainname;
+  const char *host = record_text(&launch->record, launch->start->hostname);
+  const char *domain = record_text(&launch->record, launch->start->domainname);
   long rc = 0;
-  if (host.length != 0)
-    rc = sys_sethostname(record_text(&launch->record, host), host.length);
-  if (rc == 0 && domain.length != 0)
-    rc = sys_setdomainname(record_text(&launch->record, domain), domain.length);
-  return rc < 0 ? refuse(stage->report, JB_STEP_HOSTNAME, rc, -1,
-                         record_text(&launch->record, host))
-                : 0;
+  if (host[0] != '\0')
+    rc = sys_sethostname(host, text_length(host));
+  if (rc == 0 && domain[0] != '\0')
+    rc = sys_setdomainname(domain, text_length(domain));
+  return rc < 0 ? refuse(stage->report, JB_STEP_HOSTNAME, rc, -1, host) : 0;
 }
 
 /* The host's session keyring stays behind. */

@@ -171,7 +171,7 @@ void jail_start(struct keeper *keeper, const struct record *record, int *fds,
 {
   const struct jb_start *start = (const void *)record->base;
   if (record->size < sizeof(*start) || start->channel < 0 ||
-      (size_t)start->channel >= count)
+      (size_t)start->channel >= count || start->name[JB_NAME_SIZE - 1] != '\0')
     return;
   if (count < start->fds) {
     /* The kernel drops what finds no free number here, and says nothing. */

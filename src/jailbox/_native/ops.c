@@ -105,6 +105,8 @@ static int op_fs(struct room *room)
   const char *type = op_path(room);
   const char *options = record_at(&room->launch->record, room->op->data);
   size_t left = options == NULL ? 0 : room->op->data.length;
+  if (left != 0 && options[left - 1] != '\0')
+    return give_up(room, JB_STEP_RECORD, JB_EINVAL, "options");
   long fs = sys_fsopen(type, FSOPEN_CLOEXEC);
   if (fs < 0)
     return give_up(room, JB_STEP_FS, fs, type);

@@ -54,9 +54,10 @@ static int write_notes(struct work *work, const struct jb_pack_notes *notes)
 int work_pack(struct work *work)
 {
   const struct jb_work *order = work->order;
+  size_t whole;
   const struct jb_pack_options *options =
-    record_at(&work->record, order->options);
-  if (options == NULL || order->options.length < sizeof(*options))
+    record_array(&work->record, order->options, sizeof(*options), &whole);
+  if (whole == 0)
     return work_refused(work, JB_EINVAL, "options");
   struct jb_pack_notes notes = {.room = NOTES_SIZE};
   notes.text = work_memory(work, NOTES_SIZE);

@@ -367,6 +367,19 @@ static long log_output(struct supervisor *self, struct jb_program *program,
   return 0;
 }
 
+/* Whether every descriptor that *program* names has come with it. */
+static bool all_there(const struct jb_program *program, size_t count)
+{
+  const int32_t named[] = {program->in, program->out, program->err,
+                           program->log};
+  for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++)
+    if (named[i] >= 0 && (size_t)named[i] >= count)
+      return false;
+  return program->pass_count <= 0 ||
+         (program->pass_first >= 0 &&
+          (size_t)program->pass_first + (size_t)program->pass_count <= count);
+}
+
 static bool start_program(struct supervisor *self, const struct record *record,
                           const struct jb_program *program, const int *fds,
                           size_t count)
@@ -378,6 +391,11 @@ static bool start_program(struct supervisor *self, const struct record *record,
   bool log = (program->flags & JB_PROGRAM_LOG) != 0 && program->log >= 0;
   bool terminal = (program->flags & JB_PROGRAM_TTY) != 0;
   self->started = clock_now();
+  if (!all_there(program, count)) {
+    (void)refuse(&report, JB_STEP_RECORD, JB_EINVAL, -1, "descriptors");
+    refuse_to(self->channel, &report);
+    return false;
+  }
   if (log && !terminal && count <= JB_FDS_MAX) {
     for (size_t i = 0; i < count; i++)
       more[i] = fds[i];

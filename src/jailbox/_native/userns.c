@@ -176,13 +176,13 @@ int userns_make(struct ids *ids, struct userns *out, struct jb_report *report)
 /* ---- the base user namespace of an ordinary user ------------------------ */
 
 /* Run newuidmap or newgidmap for process *pid*; its exit status. */
-static int run_mapper(const char *program, int pid, const char *arguments,
-                      size_t size)
+static int run_mapper(const char *program, int pid, const char *arguments)
 {
   char number[24];
   char words[1024];
   char *argv[64];
   size_t argc = 0;
+  size_t size = text_length(arguments);
   struct text text = text_into(number, sizeof(number));
   text_add_number(&text, (uint64_t)pid);
   if (size >= sizeof(words))
@@ -236,12 +236,10 @@ static int map_from_outside(const struct jb_configure *configure,
     if (sys_read(gate[0], &go, 1) != 1)
       sys_exit_group(1);
     int status = run_mapper(record_text(record, configure->newuidmap), self,
-                            record_text(record, configure->uid_map),
-                            configure->uid_map.length);
+                            record_text(record, configure->uid_map));
     if (status == 0)
       status = run_mapper(record_text(record, configure->newgidmap), self,
-                          record_text(record, configure->gid_map),
-                          configure->gid_map.length);
+                          record_text(record, configure->gid_map));
     sys_exit_group(status == 0 ? 0 : 1);
   }
   (void)sys_close(gate[0]);
