@@ -308,6 +308,9 @@ enum jb_op_kind {
   2048u /* OVERLAY: data is a slot and a count: the layers are what is         \
            mounted at "0", "1", ... of the tree in that slot */
 #define JB_OP_BY_NAME 4096u /* OVERLAY: layers get names on the stage */
+#define JB_OP_LAYER                                                            \
+  8192u /* TREE, TAKE: the writable layer; with IDMAP, what is made in it is    \
+           made as the jail's root */
 
 struct jb_op {
   uint32_t kind;

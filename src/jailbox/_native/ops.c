@@ -18,8 +18,9 @@ struct room {
   const struct launch *launch;
   const struct jb_op *op;
   int *slots;
-  int root;  /* descriptor of the new root, or -1 before there is one */
-  int stage; /* where layers have names, or -1 */
+  int root;   /* descriptor of the new root, or -1 before there is one */
+  int stage;  /* where layers have names, or -1 */
+  int mapped; /* slot of a layer whose ids are mapped, or -1 */
   struct jb_report *report;
 };
 
@@ -52,6 +53,36 @@ static long own(const struct room *room, int dir, const char *path)
   uint32_t base = room->launch->userns.base;
   return sys_fchownat(dir, path, base + room->op->uid, base + room->op->gid,
                       AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
+}
+
+/* On a layer whose ids are mapped nothing can belong to an id that the jail has
+ * not got, ours included: what is made there is made as the jail's root.  The
+ * overlay is mounted so as well, for it goes on making things as whoever
+ * mounted it.  A change of ids takes rights over files, which are wanted. */
+static long act_as(uint32_t id)
+{
+  struct __user_cap_header_struct header = {.version =
+                                              _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct rights[2];
+  (void)sys_setfsgid(id);
+  (void)sys_setfsuid(id);
+  long rc = sys_capget(&header, rights);
+  for (int i = 0; i < 2; i++)
+    rights[i].effective = rights[i].permitted;
+  return rc < 0 ? rc : sys_capset(&header, rights);
+}
+
+static void note_mapped(struct room *room)
+{
+  const uint32_t both = JB_OP_LAYER | JB_OP_IDMAP;
+  if ((room->op->flags & both) == both)
+    room->mapped = room->op->slot;
+}
+
+static bool on_mapped_layer(const struct room *room)
+{
+  return room->mapped >= 0 &&
+         (room->op->slot == room->mapped || room->op->source == room->mapped);
 }
 
 /* ---- new file systems --------------------------------------------------- */
@@ -197,6 +228,7 @@ static int op_tree(struct room *room)
     return give_up(room, JB_STEP_TREE, rc, path);
   }
   room->slots[room->op->slot] = (int)tree;
+  note_mapped(room);
   return 0;
 }
 
@@ -561,6 +593,7 @@ static int op_take(struct room *room)
   if (index < 0 || (size_t)index >= room->launch->fd_count)
     return give_up(room, JB_STEP_RECORD, JB_EINVAL, "take");
   room->slots[room->op->slot] = room->launch->fds[index];
+  note_mapped(room);
   return 0;
 }
 
@@ -787,6 +820,18 @@ static bool fills_slot(uint32_t kind)
          kind == JB_OP_OPEN || kind == JB_OP_TAKE;
 }
 
+static int run_op(struct room *room)
+{
+  if (!on_mapped_layer(room))
+    return operations[room->op->kind](room);
+  long acting = act_as(room->launch->userns.base);
+  int rc = acting < 0
+             ? give_up(room, JB_STEP_CAPABILITIES, acting, op_path(room))
+             : operations[room->op->kind](room);
+  (void)act_as(0);
+  return rc;
+}
+
 int ops_run(const struct launch *launch, int *slots, struct jb_report *report)
 {
   size_t count;
@@ -796,6 +841,7 @@ int ops_run(const struct launch *launch, int *slots, struct jb_report *report)
                       .slots = slots,
                       .root = -1,
                       .stage = -1,
+                      .mapped = -1,
                       .report = report};
   for (size_t i = 0; i < count; i++) {
     room.op = &ops[i];
@@ -809,7 +855,7 @@ int ops_run(const struct launch *launch, int *slots, struct jb_report *report)
       rc = give_up(&room, op_steps[ops[i].kind], launch->start->fail_errno,
                    op_path(&room));
     else
-      rc = operations[ops[i].kind](&room);
+      rc = run_op(&room);
     if (rc < 0) {
       report->index = (int)i;
       return rc;

@@ -787,6 +787,23 @@ static inline long sys_setresgid(uint32_t gid)
   return JB_CALL3(__NR_setresgid, gid, gid, gid);
 }
 
+/* Both tell the id that it was before, and nothing else. */
+static inline long sys_setfsuid(uint32_t uid)
+{
+  return JB_CALL1(__NR_setfsuid, uid);
+}
+
+static inline long sys_setfsgid(uint32_t gid)
+{
+  return JB_CALL1(__NR_setfsgid, gid);
+}
+
+static inline long sys_capget(struct __user_cap_header_struct *header,
+                              struct __user_cap_data_struct *data)
+{
+  return JB_CALL2(__NR_capget, header, data);
+}
+
 static inline long sys_setgroups(size_t count, const uint32_t *groups)
 {
   return JB_CALL2(__NR_setgroups, count, groups);

@@ -92,6 +92,11 @@ class LocalImages:
     def _where(self, path: str | None) -> str | None:
         return self._path if path is None else os.path.abspath(path)
 
+    @property
+    def workshop(self) -> Workshop:
+        """Who works on layers."""
+        return self._workshop
+
     def store(self, path: str | None = None) -> Store:
         """Open the store at *path*, or the usual one; or find it open."""
         where = self._where(path)

@@ -226,6 +226,7 @@ class LocalEngine:
         hostname: str,
         keep_layer: bool = False,
         reuse: bool = False,
+        given: bool = False,
         keeper: Keeper | None = None,
     ) -> Compiled:
         """Decide everything about a container but its programs."""
@@ -241,7 +242,17 @@ class LocalEngine:
         # Containers that differ in their name alone are made the same way.
         nameless = attrs.evolve(spec, name=None, labels=None)
         return self._recent.of(
-            (nameless, rootfs, name, prepared, stack, keep_layer, reuse, hostname),
+            (
+                nameless,
+                rootfs,
+                name,
+                prepared,
+                stack,
+                keep_layer,
+                reuse,
+                given,
+                hostname,
+            ),
             lambda: compile_container(
                 spec,
                 self.facts,
@@ -252,6 +263,7 @@ class LocalEngine:
                 hostname=hostname,
                 keep_layer=keep_layer,
                 reuse=reuse,
+                given=given,
             ),
         )
 
@@ -283,7 +295,9 @@ class LocalEngine:
         """Encode a plan; equal ones are encoded once."""
         return bytearray(self._recent.of((plan, fds), lambda: encode_start(plan, fds)))
 
-    def _prepare_run(self, spec: ContainerSpec, rootfs: Rootfs) -> _Prepared:
+    def _prepare_run(
+        self, spec: ContainerSpec, rootfs: Rootfs, *, given: bool = False
+    ) -> _Prepared:
         spec.check()
         program = spec.program(rootfs.config)
         if program is None:
@@ -293,7 +307,7 @@ class LocalEngine:
                 accepted="['program', ...]",
             )
         hostname = spec.hostname or HOSTNAME
-        compiled = self.compile(spec, rootfs, hostname=hostname)
+        compiled = self.compile(spec, rootfs, hostname=hostname, given=given)
         main = self.compile_program(program, spec, rootfs, compiled, hostname=hostname)
         # One wake-up less: what is run to its end was executed.
         main = attrs.evolve(main, quiet=main.tty is None)
@@ -319,19 +333,69 @@ class LocalEngine:
             if lease is not None:
                 lease.release()
 
+    def run_on(
+        self,
+        layer: int,
+        spec: ContainerSpec,
+        io: Io,
+        source: Input | None = None,
+        timeout: float | None = None,
+        *,
+        rootfs: Rootfs | None = None,
+    ) -> Flow[Result[Any]]:
+        """
+        Run one program in a container whose writable layer is a directory of the disk.
+
+        What the program wrote is in the directory ``UPPER`` of *layer* afterwards, as
+        the tree of a layer: owners are those of the image, also where the jail had ids
+        of its own; what is not there any more is a character device 0:0; a directory
+        that hides what is below has ``user.overlay.opaque``. Nobody writes to it any
+        more when this returns.
+
+        A step of a build is: a directory below ``tmp`` of the store
+        (`Layers.written`), this, and `Layers.keep`, which packs ``UPPER`` and renames
+        it into its place; no byte is copied. A further run on the same *layer* goes on
+        where the one before ended. What else lies in *layer* (`run.overlays.SCRATCH`)
+        is removed with the directory.
+
+        Args:
+            layer: Descriptor of a directory that nobody else uses, on a file system
+                with attributes of users; borrowed. It may not be on an overlay.
+
+            spec: What is wanted. Its image is to be leased by the caller.
+
+            io: How the program is connected.
+
+            source: What it reads.
+
+            timeout: Seconds.
+
+            rootfs: What lies below, instead of what the image of *spec* has.
+
+        Raises:
+            LaunchError: If the kernel refuses the directory as a layer.
+        """
+        if source is not None:
+            check_input(source)
+        return (yield from self._run(spec, io, source, timeout, layer, rootfs))
+
     def _run(
         self,
         spec: ContainerSpec,
         io: Io,
         source: Input | None,
         timeout: float | None,
+        layer: int | None = None,
+        rootfs: Rootfs | None = None,
     ) -> Flow[Result[Any]]:
         keeper = self.keeper()
         # Its files may have changed: a directory is looked at for every run, and what
         # was found is part of the question that the kept plan answers.
-        rootfs = self.rootfs(spec)
+        below = self.rootfs(spec) if rootfs is None else rootfs
+        given = layer is not None
         ready = self._recent.of(
-            (spec, keeper.name, rootfs), lambda: self._prepare_run(spec, rootfs)
+            (spec, keeper.name, below, given),
+            lambda: self._prepare_run(spec, below, given=given),
         )
         sandbox = Sandbox(
             keeper,
@@ -348,7 +412,7 @@ class LocalEngine:
             max_output=spec.max_output,
             timeout=timeout,
         )
-        process: Process[Any] | None = sandbox.start(ready.program, wanted)
+        process: Process[Any] | None = sandbox.start(ready.program, wanted, layer)
         assert process is not None  # noqa: S101  # there is a program
         try:
             if spec.tty is not None:

@@ -23,6 +23,7 @@ __all__ = [
     "Graft",
     "Group",
     "LaunchPlan",
+    "Lay",
     "Link",
     "Mask",
     "Namespaces",
@@ -153,13 +154,40 @@ class Graft:
 
 @attrs.frozen
 class Take:
-    """The descriptor that the caller hands over as the layer, in *slot*."""
+    """
+    The descriptor that the caller hands over as the layer, in *slot*.
+
+    With *idmapped* it is one that was made by `Lay`, with the ids of this jail.
+    """
 
     slot: int
+    idmapped: bool = False
 
     def describe(self) -> str:
         """Tell the operation in one line."""
-        return f"{self.slot} = the layer kept from before"
+        more = " idmapped" * self.idmapped
+        return f"{self.slot} = the layer kept from before{more}"
+
+
+@attrs.frozen
+class Lay:
+    """
+    A clone of the directory that the caller hands over as the layer, in *slot*.
+
+    With *idmap* the jail's ids stand for those on the disk: what the jail's root writes
+    belongs to id 0 there, as in an unpacked image.
+    """
+
+    slot: int
+    idmap: bool = False
+    attr: int = ATTR_NOSUID | ATTR_NODEV
+
+    def describe(self) -> str:
+        """Tell the operation in one line."""
+        return (
+            f"{self.slot} = the layer handed in{' idmapped' * self.idmap}"
+            f" {_attrs(self.attr)}"
+        )
 
 
 @attrs.frozen
@@ -341,8 +369,8 @@ class Sysctl:
 
 
 Op: TypeAlias = (
-    Fs | Tree | Overlay | Graft | Take | Namespaces | Enter | Stage | Strike | Root
-    | Attach | Dir | Link | Node | File | Open | Mask | ReadOnly | Sysctl
+    Fs | Tree | Overlay | Graft | Take | Lay | Namespaces | Enter | Stage | Strike
+    | Root | Attach | Dir | Link | Node | File | Open | Mask | ReadOnly | Sysctl
 )  # fmt: skip
 
 

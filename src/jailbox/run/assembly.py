@@ -19,6 +19,7 @@ from jailbox.linux.plan import (
     Dir,
     Enter,
     Fs,
+    Lay,
     Link,
     Mask,
     Namespaces,
@@ -89,6 +90,7 @@ def root_ops(
     names: tuple[tuple[str, bytes], ...],
     *,
     reuse: bool,
+    given: bool = False,
 ) -> int:
     """
     Put the root of a jail together.
@@ -108,6 +110,8 @@ def root_ops(
 
         reuse: The writable layer is one from an earlier start.
 
+        given: The writable layer is a directory of the caller's.
+
     Returns:
         The slot of the writable layer.
     """
@@ -120,17 +124,19 @@ def root_ops(
     slots.add(Namespaces())
     layer = slots.new()
     if reuse:
-        slots.add(Take(layer))
+        slots.add(Take(layer, idmapped=given and idmap))
+    elif given:
+        slots.add(Lay(layer, idmap=idmap))
     else:
         size, inodes = spec.limits.disk, spec.limits.inodes
         slots.add(Fs(layer, "tmpfs", _tmpfs_options(size, inodes, 0o700), 0))
     attr = ATTR_NOSUID | ATTR_NODEV
-    overlays = Overlays(slots, facts, reuse=reuse)
+    overlays = Overlays(slots, facts, reuse=reuse or given, given=given)
     top = root_overlay(slots, rootfs, lowers, layer, deep=deep, idmap=idmap)
     if names and rootfs.etc is not None:
         place = None if overlays.by_name else layer
-        given = names_layer(slots, place, rootfs.etc, names)
-        top = attrs.evolve(top, given=given)
+        above = names_layer(slots, place, rootfs.etc, names)
+        top = attrs.evolve(top, given=above)
     root = overlays.add(top)
     # After the root: the kernel lists mounts in the order in which they were made, and
     # programs take the first one for the root.

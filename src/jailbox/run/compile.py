@@ -60,6 +60,7 @@ def compile_container(
     stack: int | None = None,
     keep_layer: bool = False,
     reuse: bool = False,
+    given: bool = False,
 ) -> Compiled:
     """
     Decide everything about a container but its main program.
@@ -85,6 +86,9 @@ def compile_container(
 
         reuse: The layer is one from an earlier start.
 
+        given: The layer is a directory of the caller's, whose files belong to the ids
+            of the image.
+
     Raises:
         NotEnforced: If a protection or limit cannot be applied here, and that was not
             allowed.
@@ -100,7 +104,9 @@ def compile_container(
     slots = Slots()
     lowers = Lowers(prepared, stack, compare=keep_layer)
     names = _name_files(spec, rootfs, hostname)
-    layer = root_ops(slots, spec, facts, rootfs, lowers, names, reuse=reuse)
+    layer = root_ops(
+        slots, spec, facts, rootfs, lowers, names, reuse=reuse, given=given
+    )
     groups, collect = _groups(cgroups)
     clock_group, clock_file = _clock(cgroups)
     stat = cgroups.clock is not None and cgroups.clock.unit == "stat"

@@ -25,7 +25,22 @@ from jailbox.linux.plan import (
 from jailbox.run.names import Etc
 from jailbox.run.rootfs import Rootfs
 
-__all__ = ["Lowers", "Overlays", "Slots", "names_layer", "root_overlay"]
+__all__ = [
+    "SCRATCH",
+    "UPPER",
+    "Lowers",
+    "Overlays",
+    "Slots",
+    "names_layer",
+    "root_overlay",
+]
+
+
+UPPER = "0-upper"
+"""What the root of a jail got, in its writable layer."""
+
+SCRATCH = ("0-work", "names")
+"""What else is in a writable layer: of no use when the jail is gone."""
 
 
 @attrs.frozen
@@ -106,11 +121,16 @@ class Overlays:
     about their layers is not, and is read by an overlay of its own below.
     """
 
-    def __init__(self, slots: Slots, facts: HostFacts, *, reuse: bool) -> None:
+    def __init__(
+        self, slots: Slots, facts: HostFacts, *, reuse: bool, given: bool = False
+    ) -> None:
         self._slots = slots
         self._reuse = reuse
         self.by_name = not facts.overlay_takes_descriptors
-        self._trusted = not facts.tmpfs_keeps_user_attributes and facts.is_rootful
+        # What is given becomes a layer of an image, which keeps its notes in user.*.
+        self._trusted = (
+            not facts.tmpfs_keeps_user_attributes and facts.is_rootful and not given
+        )
         self._waiting: list[Op] = []
 
     def add(self, overlay: Overlay) -> int:

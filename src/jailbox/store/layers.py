@@ -25,6 +25,7 @@ from jailbox.spec.document import chain_ids
 from jailbox.store.adding import Additions
 from jailbox.store.arriving import Arriving
 from jailbox.store.blobs import Blobs
+from jailbox.store.diff import PackedLayer
 from jailbox.store.feeding import Fed, Source, feed
 from jailbox.store.files import RECORD_FILE, Files, Temporary
 from jailbox.store.fingerprint import fingerprint
@@ -256,6 +257,46 @@ class Layers:
                 return record
             finally:
                 self._trash.drop(temporary)
+
+    def publish_tree(
+        self, packed: PackedLayer, entries: int, temporary: Temporary, name: str
+    ) -> LayerRecord:
+        """
+        Make a layer of a tree that stands below ``tmp`` already.
+
+        The lock on the layer is held (`jailbox.store.written`), and its blob is there.
+        Nothing but the tree is left of *temporary*.
+
+        Args:
+            packed: What it is as an archive.
+
+            entries: How many entries that has.
+
+            temporary: The directory that becomes the layer's.
+
+            name: The tree in it.
+        """
+        with self._files.trying("keep a layer", temporary.name):
+            for other in os.listdir(temporary.fileno()):
+                if other != name:
+                    self._workshop().remove(temporary.fileno(), other)
+            fd = temporary.fileno()
+            os.rename(name, _TREE, src_dir_fd=fd, dst_dir_fd=fd)
+        with self._root(temporary) as root:
+            taken = self._workshop().measure(root)
+        record = LayerRecord(
+            tree=packed.diff_id,
+            diff_id=packed.diff_id,
+            size=packed.plain_size,
+            media_type=packed.media_type,
+            blob=packed.digest,
+            entries=entries,
+            disk=taken.bytes,
+            inodes=taken.inodes,
+            owners=self._policy.owners,
+        )
+        self._publish(record, temporary)
+        return record
 
     # ---- checking ----------------------------------------------------------
 
