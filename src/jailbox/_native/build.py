@@ -48,6 +48,7 @@ HELPER_SOURCES = [
     "supervisor.c",
     "visitors.c",
     "fds.c",
+    "life.c",
     "workers.c",
     "worker.c",
     "untar.c",

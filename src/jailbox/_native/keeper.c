@@ -153,9 +153,10 @@ static int prepare(struct keeper *keeper, struct jb_report *report)
       return -1;
     (void)sys_close(dir);
   }
-  if (ids_configure(&keeper->ids, config, &keeper->config, report) < 0)
+  if (ids_configure(&keeper->ids, keeper->self, config, &keeper->config,
+                    report) < 0)
     return -1;
-  keeper->template = template_make(report);
+  keeper->template = template_make(keeper->self, report);
   return keeper->template < 0 ? -1 : 0;
 }
 

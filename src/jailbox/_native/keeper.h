@@ -30,6 +30,7 @@ struct rooms {
 };
 
 struct ids {
+  int keeper; /* its pidfd: what is made for a moment ends with it */
   bool rootless;
   uint32_t count; /* ids of a jail */
   uint32_t first; /* rootful: base of range 0 */
@@ -83,7 +84,8 @@ int groups_remove(const struct record *record, struct jb_span span,
                   const char *name, bool shared);
 
 /* userns.c */
-int ids_configure(struct ids *ids, const struct jb_configure *configure,
+int ids_configure(struct ids *ids, int keeper,
+                  const struct jb_configure *configure,
                   const struct record *record, struct jb_report *report);
 int userns_make(struct ids *ids, struct userns *out, struct jb_report *report);
 void userns_release(struct ids *ids, const struct userns *userns);
@@ -93,7 +95,7 @@ int rooms_make(bool net, struct rooms *out, struct jb_report *report);
 void rooms_close(struct rooms *rooms);
 
 /* template.c */
-int template_make(struct jb_report *report);
+int template_make(int keeper, struct jb_report *report);
 
 /* ops.c */
 int ops_run(const struct launch *launch, int *slots, struct jb_report *report);
@@ -176,6 +178,11 @@ bool visitors_expected(const struct visitors *visitors);
 
 /* keeper.c */
 __attribute__((noreturn)) void keeper_main(void);
+
+/* life.c: both take the keeper's pidfd.  Tie: die with it, now if it is dead
+ * already.  Wait: until it kills us, or is dead. */
+long life_tie(int keeper);
+__attribute__((noreturn)) void life_wait(int keeper);
 
 /* fds.c: close every descriptor but the *count* in *keep* (sorted in place). */
 void close_others(int *keep, size_t count);

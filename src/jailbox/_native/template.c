@@ -47,7 +47,7 @@ static long empty_root(void)
 }
 
 /* A descriptor of the namespace, or -1 with *report*. */
-int template_make(struct jb_report *report)
+int template_make(int keeper, struct jb_report *report)
 {
   int gate[2];
   int rc = 0;
@@ -60,8 +60,7 @@ int template_make(struct jb_report *report)
   if (child == 0) {
     rc = (int)empty_root();
     (void)sys_write(gate[1], &rc, sizeof(rc));
-    for (;;)
-      (void)sys_ppoll(NULL, 0, NULL);
+    life_wait(keeper);
   }
   (void)sys_close(gate[1]);
   if (child > 0 && sys_read(gate[0], &rc, sizeof(rc)) != sizeof(rc))

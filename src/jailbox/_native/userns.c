@@ -64,9 +64,8 @@ static void proc_path(char *buffer, size_t size, int pid, const char *file)
 
 __attribute__((noinline)) static void wait_for_the_end(void *argument)
 {
-  (void)argument;
-  for (;;)
-    (void)sys_ppoll(NULL, 0, NULL);
+  const struct ids *ids = argument;
+  life_wait(ids->keeper);
 }
 
 /* A range may not lie across two of the parent's, so a namespace inside of
@@ -159,7 +158,7 @@ int userns_make(struct ids *ids, struct userns *out, struct jb_report *report)
     .stack = (uint64_t)(uintptr_t)stack,
     .stack_size = sizeof(stack),
   };
-  int pid = (int)jb_clone_into(&args, sizeof(args), wait_for_the_end, NULL);
+  int pid = (int)jb_clone_into(&args, sizeof(args), wait_for_the_end, ids);
   if (pid < 0) {
     userns_release(ids, out);
     return refuse(report, JB_STEP_USERNS, pid, -1, "clone");
@@ -289,10 +288,12 @@ static int map_one_id(const struct jb_configure *configure,
   return 0;
 }
 
-int ids_configure(struct ids *ids, const struct jb_configure *configure,
+int ids_configure(struct ids *ids, int keeper,
+                  const struct jb_configure *configure,
                   const struct record *record, struct jb_report *report)
 {
   *ids = (struct ids){
+    .keeper = keeper,
     .rootless = (configure->flags & JB_CONFIGURE_ROOTLESS) != 0,
     .count = configure->id_count,
     .first = configure->id_first,

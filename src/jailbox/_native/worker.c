@@ -99,16 +99,11 @@ void *work_memory(struct work *work, size_t size)
 
 /* ---- trees -------------------------------------------------------------- */
 
-/* We die with the keeper: armed first, looked at second (jail.c). */
 static int tie_to_keeper(struct bench *bench)
 {
-  struct jb_pollfd keeper = {.fd = bench->labor->keeper, .events = JB_POLLIN};
-  struct __kernel_timespec now = {0};
-  long rc = sys_prctl(PR_SET_PDEATHSIG, JB_SIGKILL, 0, 0, 0);
+  long rc = life_tie(bench->labor->keeper);
   if (rc < 0)
     return refuse(&bench->report, JB_STEP_LIFE, rc, -1, "pdeathsig");
-  if (sys_ppoll(&keeper, 1, &now) == 1)
-    sys_exit_group(1);
   (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-worker", 0, 0,
                   0);
   (void)sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
