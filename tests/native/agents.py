@@ -78,6 +78,8 @@ class PlainAgents:
 
     Attributes:
         layers: Where the writable layer is seen; one, or none.
+
+        mount_points: What was made to be mounted on.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class PlainAgents:
         options: tuple[str, ...] = ("/",),
     ) -> None:
         self.layers = options if upper is not None else ()
+        self.mount_points: frozenset[str] = frozenset()
         # Bit 1: the process is the agent's own; bit 2: marks are user.overlay.*.
         flags = 1 | (2 if userxattr else 0)
         self._command = [

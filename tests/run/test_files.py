@@ -99,6 +99,7 @@ class Mounted:
     """An agent in a mount namespace where something was mounted before."""
 
     layers = ()
+    mount_points: frozenset[str] = frozenset()
 
     def __init__(self, program: Path, root: Path, mount: str) -> None:
         self._program = program

@@ -2,6 +2,7 @@
 What a caller may say of a container, seen from inside of it.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -93,6 +94,24 @@ class TestNames:
             assert ["/etc/hosts"] == [change.path for change in c.changes()]
             c.restart(0)
             assert c.path("/etc/hosts").read_text().endswith("x\n")
+
+    def test_what_was_made_for_mounts_is_no_change(
+        self, busybox_rootfs: Path, shared_place: Path
+    ) -> None:
+        """
+        Directories that are made to mount on, and what only leads to them, are no
+        changes; what a program puts beside them is, with what leads there.
+        """
+        bare = shared_place / "bare"
+        (bare / "bin").mkdir(parents=True)
+        shutil.copy(busybox_rootfs / "bin/busybox", bare / "bin/sh")
+        mounts = (Mount.tmpfs("/mnt/deep/er"), Mount.tmpfs("/scratch"))
+        with Container(Image.from_dir(bare), mounts=mounts) as c:
+            c.exec(["/bin/sh", "-c", "echo x > /scratch/x"], check=True)
+            assert () == c.changes()
+            c.exec(["/bin/sh", "-c", "mkdir /mnt/deep/other /made"], check=True)
+            found = [change.path for change in c.changes()]
+        assert ["/made", "/mnt", "/mnt/deep", "/mnt/deep/other"] == found
 
     def test_mounts_begin_with_the_root(self, image: Image) -> None:
         """

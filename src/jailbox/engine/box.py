@@ -556,6 +556,13 @@ class LocalBox:
         rootfs = self._rootfs or self._engine.rootfs(self._spec)
         return ("/", *(overlay.target for overlay in rootfs.overlays))
 
+    @property
+    def mount_points(self) -> frozenset[str]:
+        """Where something is mounted, on what its start may have had to make."""
+        if self._compiled is None:
+            return frozenset()
+        return self._compiled.mount_points
+
     def changes(self) -> tuple[Change, ...]:
         """What differs from the image."""
         return self.files().changes()

@@ -14,7 +14,14 @@ from jailbox.errors import NotEnforced, SpecError, Unsupported
 from jailbox.linux.cgroup import CgroupPlan, cgroup_plan, check_limits
 from jailbox.linux.cgroup.plan import keeper_dirs
 from jailbox.linux.facts import HostFacts
-from jailbox.linux.plan import CLONE_NEWCGROUP, Collect, Group, LaunchPlan, Program
+from jailbox.linux.plan import (
+    CLONE_NEWCGROUP,
+    Attach,
+    Collect,
+    Group,
+    LaunchPlan,
+    Program,
+)
 from jailbox.run.assembly import root_ops
 from jailbox.run.confinement import Confinement, confine
 from jailbox.run.names import name_files
@@ -47,6 +54,12 @@ class Compiled:
     plan: LaunchPlan
     cgroups: CgroupPlan
     security: Confinement
+
+    @property
+    def mount_points(self) -> frozenset[str]:
+        """Where something is mounted that may not have been there: absolute paths."""
+        attached = (op for op in self.plan.ops if isinstance(op, Attach) and op.make)
+        return frozenset(posixpath.join("/", op.path) for op in attached)
 
 
 def compile_container(

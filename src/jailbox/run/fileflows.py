@@ -71,6 +71,10 @@ class Agents(Protocol):
     def layers(self) -> tuple[str, ...]:
         """Where its writable layers are seen, in the order of their numbers."""
 
+    @property
+    def mount_points(self) -> frozenset[str]:
+        """What was made to be mounted on, if it was not there."""
+
     def connect(self, overlay: int = -1) -> AbstractContextManager[socket]:
         """
         Open a conversation with an agent, which ends with the socket.
@@ -408,7 +412,7 @@ class FileFlows:
             found += [_change(layer, each) for each in reply.changes]
         # What was replaced by another kind of thing was removed first.
         found.sort(key=lambda each: (each.path, each.kind is not ChangeKind.REMOVED))
-        return tuple(found)
+        return _without_mount_points(found, self._agents.mount_points)
 
     def read_old(
         self, path: AnyPath, *, max_bytes: int = READ_MAX, timeout: Timeout = None
@@ -433,6 +437,22 @@ class FileFlows:
             bounds = Bounds(entries=1, bytes=max_bytes)
             reply = yield from ask(sock, request, task, bounds)
         return _content(reply, place)
+
+
+def _without_mount_points(
+    found: list[Change], points: frozenset[str]
+) -> tuple[Change, ...]:
+    """Leave out what was made for mounts: they, and what only leads to them."""
+    kept: list[Change] = []
+    # From the end, so that what lies in a directory is known before it.
+    for change in reversed(found):
+        path = change.path
+        ours = change.kind is ChangeKind.ADDED and any(
+            _is_below(point, path) for point in points
+        )
+        if not (ours and not any(_is_below(each.path, path) for each in kept)):
+            kept.append(change)
+    return tuple(reversed(kept))
 
 
 def _refused(number: int, path: str) -> OSError:

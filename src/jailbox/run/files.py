@@ -436,6 +436,7 @@ class Files:
 
         What was written and written back is no change. A removed directory is one
         change, an added one is a change for everything in it, a renamed one is both.
+        What was made only to be mounted on, as ``/proc``, is none.
         """
         return drive(self.flows.changes(timeout=timeout, bounds=bounds))
 
