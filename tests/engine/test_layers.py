@@ -5,6 +5,7 @@ Roots of several layers: what is seen, what is written, and what has changed.
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from jailbox.engine.base import Io
@@ -13,6 +14,7 @@ from jailbox.flow import drive
 from jailbox.run.rootfs import Rootfs, stack_of
 from jailbox.spec.container import ContainerSpec, ProgramSpec
 from jailbox.spec.image import Directory, ImageConfig
+from jailbox.spec.mount import Mount
 
 pytestmark = pytest.mark.userns
 
@@ -92,6 +94,25 @@ class TestLayers:
             ("modified", "/etc/119"), ("removed", "/etc/all"), ("added", "/etc/new"),
         ]  # fmt: skip
         assert Path(engine.found.layers[-2], "etc/119").read_text() == "119\n"
+
+    def test_the_root_comes_first(self, engine: Layered, tmp_path: Path) -> None:
+        """
+        However the layers are put together, the list of mounts begins with the root,
+        and what the caller wants mounted is there once.
+        """
+        (tmp_path / "told").write_text("told\n", encoding="ascii")
+        mounts = (Mount.bind(str(tmp_path), "/in"), Mount.tmpfs("/scratch"))
+        script = "cut -d' ' -f2 /proc/mounts; cat /in/told; echo >/scratch/x"
+        wanted = attrs.evolve(spec("sh", "-c", script), mounts=mounts)
+
+        result = drive(engine.run(wanted, Io()))
+
+        first, *others = result.stdout.splitlines()
+        assert first == "/"
+        assert others[-1] == "told"
+        assert result.stderr == ""
+        once = ("/", "/proc", "/sys", "/dev", "/dev/pts", "/in", "/scratch")
+        assert [others.count(point) for point in once] == [0, 1, 1, 1, 1, 1, 1]
 
     def test_from_now_on(self, engine: Layered) -> None:
         """A tree of layers is built once for all containers of an image."""

@@ -10,10 +10,12 @@ import attrs
 
 from jailbox.linux.plan import (
     Attach,
+    Back,
     Collect,
     Dir,
     Enter,
     File,
+    Forth,
     Fs,
     Graft,
     Group,
@@ -79,11 +81,14 @@ _BY_NAME: tuple[Op, ...] = (
     Namespaces(),
     Take(0),
     Tree(1, "/usr"),
-    Enter(),
+    Enter(returns=True),
     Stage(),
     Overlay(2, (1,), -1, "below", volatile=False, by_name=True),
     Overlay(3, (2,), 0, "0", reuse=True, by_name=True),
     Strike(),
+    Back(),
+    Fs(5, "proc"),
+    Forth(),
     Root(3),
 )
 

@@ -290,7 +290,9 @@ enum jb_op_kind {
   JB_OP_TAKE = 16,       /* slot = descriptor source, as it is */
   JB_OP_GRAFT = 17,      /* tree source is mounted at path of the tree slot */
   JB_OP_STAGE = 18,      /* begin a place where layers have names */
-  JB_OP_STRIKE = 19      /* end it; nothing of it is left */
+  JB_OP_STRIKE = 19,     /* end it; nothing of it is left */
+  JB_OP_BACK = 20,       /* the host's mounts are in sight once more ... */
+  JB_OP_FORTH = 21       /* ... and out of it again */
 };
 
 #define JB_OP_RECURSIVE 1u /* TREE: with what is mounted below */
@@ -311,6 +313,7 @@ enum jb_op_kind {
 #define JB_OP_LAYER                                                            \
   8192u /* TREE, TAKE: the writable layer; with IDMAP, what is made in it is    \
            made as the jail's root */
+#define JB_OP_RETURN 16384u /* ENTER: a BACK will follow */
 
 struct jb_op {
   uint32_t kind;

@@ -21,6 +21,8 @@ struct room {
   int root;   /* descriptor of the new root, or -1 before there is one */
   int stage;  /* where layers have names, or -1 */
   int mapped; /* slot of a layer whose ids are mapped, or -1 */
+  int host;   /* mount namespace that BACK goes to, or -1 */
+  int own;    /* ... and FORTH */
   struct jb_report *report;
 };
 
@@ -463,13 +465,48 @@ static int op_namespaces(struct room *room)
   return rc < 0 ? give_up(room, JB_STEP_ENTER, rc, "unshare") : 0;
 }
 
+/* In the empty namespace there is no /proc: what shows our own is opened
+ * before, and followed when we are there. */
+static long own_namespaces(struct room *room)
+{
+  if ((room->op->flags & JB_OP_RETURN) == 0)
+    return -1;
+  long here =
+    sys_openat(AT_FDCWD, "/proc/self/ns", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  if (here >= 0)
+    room->host = (int)sys_openat((int)here, "mnt", O_RDONLY | O_CLOEXEC, 0);
+  return here;
+}
+
 static int op_enter(struct room *room)
 {
+  long here = own_namespaces(room);
   long rc = sys_setns(room->launch->template, CLONE_NEWNS);
   if (rc < 0)
     return give_up(room, JB_STEP_ENTER, rc, "template");
   rc = sys_unshare(CLONE_NEWNS);
+  if (here >= 0) {
+    room->own = (int)sys_openat((int)here, "mnt", O_RDONLY | O_CLOEXEC, 0);
+    (void)sys_close((int)here);
+  }
   return rc < 0 ? give_up(room, JB_STEP_ENTER, rc, "unshare") : 0;
+}
+
+/* The kernel lists mounts in the order in which they were made, and programs
+ * take the first one for the root.  Where the root can only be made in a
+ * namespace of its own, everything that needs the host's is made after it. */
+static int op_back(struct room *room)
+{
+  long rc = sys_setns(room->host, CLONE_NEWNS);
+  return rc < 0 ? give_up(room, JB_STEP_ENTER, rc, "back") : 0;
+}
+
+static int op_forth(struct room *room)
+{
+  long rc = sys_setns(room->own, CLONE_NEWNS);
+  (void)sys_close(room->host);
+  (void)sys_close(room->own);
+  return rc < 0 ? give_up(room, JB_STEP_ENTER, rc, "forth") : 0;
 }
 
 static int op_stage(struct room *room)
@@ -793,7 +830,8 @@ static int (*const operations[])(struct room *) = {
   [JB_OP_SYSCTL] = op_sysctl,   [JB_OP_NAMESPACES] = op_namespaces,
   [JB_OP_OPEN] = op_open,       [JB_OP_TAKE] = op_take,
   [JB_OP_GRAFT] = op_graft,     [JB_OP_STAGE] = op_stage,
-  [JB_OP_STRIKE] = op_strike,
+  [JB_OP_STRIKE] = op_strike,   [JB_OP_BACK] = op_back,
+  [JB_OP_FORTH] = op_forth,
 };
 
 /* Which step a refused operation counts as; only test builds ask ahead. */
@@ -807,7 +845,8 @@ static const enum jb_step op_steps[] = {
   [JB_OP_SYSCTL] = JB_STEP_SYSCTL,   [JB_OP_NAMESPACES] = JB_STEP_NONE,
   [JB_OP_OPEN] = JB_STEP_NONE,       [JB_OP_TAKE] = JB_STEP_NONE,
   [JB_OP_GRAFT] = JB_STEP_ATTACH,    [JB_OP_STAGE] = JB_STEP_NONE,
-  [JB_OP_STRIKE] = JB_STEP_NONE,
+  [JB_OP_STRIKE] = JB_STEP_NONE,     [JB_OP_BACK] = JB_STEP_NONE,
+  [JB_OP_FORTH] = JB_STEP_NONE,
 };
 
 _Static_assert(sizeof(op_steps) / sizeof(op_steps[0]) ==
@@ -842,6 +881,8 @@ int ops_run(const struct launch *launch, int *slots, struct jb_report *report)
                       .root = -1,
                       .stage = -1,
                       .mapped = -1,
+                      .host = -1,
+                      .own = -1,
                       .report = report};
   for (size_t i = 0; i < count; i++) {
     room.op = &ops[i];

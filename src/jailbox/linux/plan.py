@@ -15,10 +15,12 @@ import attrs
 
 __all__ = [
     "Attach",
+    "Back",
     "Collect",
     "Dir",
     "Enter",
     "File",
+    "Forth",
     "Fs",
     "Graft",
     "Group",
@@ -201,11 +203,37 @@ class Namespaces:
 
 @attrs.frozen
 class Enter:
-    """A mount namespace with nothing in it."""
+    """A mount namespace with nothing in it; *returns* says that a `Back` follows."""
+
+    returns: bool = False
 
     def describe(self) -> str:
         """Tell the operation in one line."""
         return "enter an empty mount namespace"
+
+
+@attrs.frozen
+class Back:
+    """
+    The host's mounts are in sight once more.
+
+    The kernel lists mounts in the order in which they were made, and programs take the
+    first one for the root: where that is made after the `Enter`, the others have to
+    come after it.
+    """
+
+    def describe(self) -> str:
+        """Tell the operation in one line."""
+        return "back to the host's mounts"
+
+
+@attrs.frozen
+class Forth:
+    """In the own mount namespace again, for good."""
+
+    def describe(self) -> str:
+        """Tell the operation in one line."""
+        return "forth to the own mount namespace"
 
 
 @attrs.frozen
@@ -369,8 +397,9 @@ class Sysctl:
 
 
 Op: TypeAlias = (
-    Fs | Tree | Overlay | Graft | Take | Lay | Namespaces | Enter | Stage | Strike
-    | Root | Attach | Dir | Link | Node | File | Open | Mask | ReadOnly | Sysctl
+    Fs | Tree | Overlay | Graft | Take | Lay | Namespaces | Enter | Back | Forth
+    | Stage | Strike | Root
+    | Attach | Dir | Link | Node | File | Open | Mask | ReadOnly | Sysctl
 )  # fmt: skip
 
 

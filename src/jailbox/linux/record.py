@@ -13,9 +13,11 @@ import attrs
 
 from jailbox.linux.plan import (
     Attach,
+    Back,
     Dir,
     Enter,
     File,
+    Forth,
     Fs,
     Graft,
     Group,
@@ -105,7 +107,7 @@ _TTY, _AGENT, _NO_NEW_PRIVS, _KEEP_GROUPS, _MAKE_CWD, _LOG = 1, 2, 4, 8, 16, 32
 _QUIET = 64
 _RECURSIVE, _IDMAP, _MAKE_DIR, _MAKE_FILE, _STRICT, _OPTIONAL = 1, 2, 4, 8, 16, 32
 _USERXATTR, _VOLATILE, _REUSE, _PREPARED, _STACK = 64, 128, 512, 1024, 2048
-_BY_NAME, _LAID = 4096, 8192
+_BY_NAME, _LAID, _RETURN = 4096, 8192, 16384
 
 _MAKE = {
     "": 0, "dir": _MAKE_DIR, "file": _MAKE_FILE, "source": _MAKE_DIR | _MAKE_FILE,
@@ -114,7 +116,7 @@ _MAKE = {
 _KINDS: dict[type, int] = {
     Fs: 1, Tree: 2, Overlay: 3, Enter: 4, Root: 5, Attach: 6, Dir: 7, Link: 8,
     Node: 9, File: 10, Mask: 11, ReadOnly: 12, Sysctl: 13, Namespaces: 14, Open: 15,
-    Take: 16, Lay: 2, Graft: 17, Stage: 18, Strike: 19,
+    Take: 16, Lay: 2, Graft: 17, Stage: 18, Strike: 19, Back: 20, Forth: 21,
 }  # fmt: skip
 
 Span = tuple[int, int]
@@ -353,8 +355,10 @@ def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes
         case Lay(slot, idmap, attr):
             flags = _LAID | _IDMAP * idmap
             source = _index(fds.layer)
-        case Namespaces() | Enter() | Stage() | Strike():
+        case Namespaces() | Back() | Forth() | Stage() | Strike():
             pass
+        case Enter(returns):
+            flags = _RETURN * returns
         case Root(slot):
             pass
         case Attach(source, target, make, strict):

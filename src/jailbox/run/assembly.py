@@ -16,8 +16,10 @@ from jailbox.linux.plan import (
     ATTR_NOSUID,
     ATTR_RDONLY,
     Attach,
+    Back,
     Dir,
     Enter,
+    Forth,
     Fs,
     Lay,
     Link,
@@ -138,6 +140,8 @@ def root_ops(
         above = names_layer(slots, place, rootfs.etc, names)
         top = attrs.evolve(top, given=above)
     root = overlays.add(top)
+    behind = len(slots.ops)
+    halves = set()
     # After the root: the kernel lists mounts in the order in which they were made, and
     # programs take the first one for the root.
     proc, sysfs = slots.new(), slots.new()
@@ -151,6 +155,7 @@ def root_ops(
     for number, overlay in enumerate(rootfs.overlays, 1):
         lower, merged = slots.new(), slots.new()
         slots.add(Tree(lower, overlay.source, attr, recursive=deep, idmap=idmap))
+        halves.add(lower)
         overlays.add(Overlay(merged, (lower,), layer, str(number)))
         attached.append((merged, overlay.target))
     for shown in rootfs.shown:
@@ -179,8 +184,14 @@ def root_ops(
         ),
         Fs(mqueue, "mqueue", (), _SAFE),
     )
-    slots.add(Enter())
-    overlays.finish()
+    if overlays.late:
+        made, slots.ops[behind:] = slots.ops[behind:], []
+        of_overlays = [op for op in made if isinstance(op, Tree) and op.slot in halves]
+        slots.add(*of_overlays, Enter(returns=True))
+        overlays.finish()
+        slots.add(Back(), *(op for op in made if op not in of_overlays), Forth())
+    else:
+        slots.add(Enter())
     nothing = slots.new()
     if masks:
         slots.add(Open(nothing, "/"))

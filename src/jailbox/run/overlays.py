@@ -167,6 +167,11 @@ class Overlays:
             attrs.evolve(overlay, userxattr=not self._trusted, by_name=True)
         )
 
+    @property
+    def late(self) -> bool:
+        """Some can only be made in the jail's own mount namespace."""
+        return bool(self._waiting)
+
     def finish(self) -> None:
         """Add what had to wait until here."""
         if self.by_name:
