@@ -172,3 +172,28 @@ class TestFingerprint:
             os.close(fd)
 
         assert len({first, second, third, fourth}) == 4
+
+
+class TestMemory:
+    def test_the_memory_of_small_work_is_told(
+        self, workshop: Workshop, tree: Path
+    ) -> None:
+        """
+        Also of a worker that is done at once, what it took is told: more than nothing,
+        less than what a worker may take at all.
+        """
+        done, archive = packed(workshop, tree)
+        memory = os.memfd_create("archive", os.MFD_CLOEXEC)
+        os.write(memory, archive)
+        os.lseek(memory, 0, os.SEEK_SET)
+        target = tree.parent / "unpacked"
+        target.mkdir()
+        fd = opened(target)
+        try:
+            unpacked = workshop.unpack(memory, fd)
+        finally:
+            os.close(memory)
+            os.close(fd)
+
+        for taken in (done.max_rss, unpacked.max_rss):
+            assert 16 << 10 < taken < 64 << 20

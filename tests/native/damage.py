@@ -22,6 +22,7 @@ HELPER = [
     *[f"{name}.c" for name in ("template", "jail", "ops", "byname", "program")],
     *[f"{name}.c" for name in ("supervisor", "visitors", "fds", "workers", "worker")],
     *[f"{name}.c" for name in ("untar", "unpack", "remove", "packing", "channel")],
+    *[f"{name}.c" for name in ("life", "resident")],
     *dict.fromkeys([*SHARED, *PACKING]),
 ]
 

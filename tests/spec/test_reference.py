@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jailbox.errors import InvalidReference
@@ -153,14 +153,23 @@ TAG = st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}\Z")
     tag=st.none() | TAG,
     pinned=st.booleans(),
 )
+@example(host=None, parts=["0_0.0", "0"], tag=None, pinned=False)
 def test_grammar(
     host: str | None, parts: list[str], tag: str | None, *, pinned: bool
 ) -> None:
-    """Everything that the grammar makes is read, and written back the same."""
+    """
+    Everything that the grammar makes is read, and written back the same; except where
+    the first part is a registry for its dot, and none by the grammar.
+    """
     path = "/".join(parts)
     version = (f":{tag}" if tag else "") + (PIN if pinned else "")
     text = (f"{host}/" if host else "") + path + version
     if host is None and re.fullmatch("[0-9a-f]{64}", text):
+        return
+    if host is None and len(parts) > 1 and {".", "_"} <= set(parts[0]):
+        # The dot makes a registry of it, and no host has an underscore.
+        with pytest.raises(InvalidReference, match="has a bad registry"):
+            Reference.parse(text)
         return
     reference = Reference.parse(text)
 

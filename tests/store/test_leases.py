@@ -243,12 +243,15 @@ class TestDeaths:
         script = """
         with store.adding(), store._files.lock("locks/layer-x", 2, "x"):
             lease = store.lease(named("base"))
+            told, tell = os.pipe()
             child = os.fork()
             if child == 0:
                 assert lease.released
-                print(os.getpid(), flush=True)
+                os.write(tell, b"released")
                 time.sleep(1000)
-            print("ready", flush=True)
+            # One of them speaks: what two write into a pipe may come in any order.
+            os.close(tell)
+            print(child, os.read(told, 8).decode(), flush=True)
             sys.stdin.read()
         """
         head = f"""
@@ -264,9 +267,10 @@ class TestDeaths:
             text=True,
         ) as program:
             assert program.stdout is not None
-            lines = [program.stdout.readline() for _ in range(2)]
-            child = int(next(line for line in lines if line != "ready\n"))
+            number, _, said = program.stdout.readline().partition(" ")
+            child = int(number)
             try:
+                assert said == "released\n"
                 with pytest.raises(InUse):
                     store.remove(named("base"))
                 program.kill()

@@ -51,6 +51,7 @@ HELPER_SOURCES = [
     "life.c",
     "workers.c",
     "worker.c",
+    "resident.c",
     "untar.c",
     "unpack.c",
     "remove.c",

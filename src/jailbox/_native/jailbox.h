@@ -210,14 +210,14 @@ struct jb_program {
   int32_t pass_first; /* further descriptors, from number 3 upwards */
   int32_t pass_count;
   int32_t nice;
-  int32_t reserved2;
+  uint32_t fail_step;  /* test builds: this step is refused ... */
   uint64_t timeout_ns; /* 0: none */
   uint16_t rows;
   uint16_t columns;
-  int32_t overlay; /* AGENT: which overlay's layer it may compare, or -1 */
-  int32_t log;     /* LOG: the file, made of struct jb_log_entry */
-  uint32_t reserved;
-  uint64_t log_limit; /* LOG: bytes of output that are kept */
+  int32_t overlay;     /* AGENT: which overlay's layer it may compare, or -1 */
+  int32_t log;         /* LOG: the file, made of struct jb_log_entry */
+  uint32_t fail_errno; /* ... with this */
+  uint64_t log_limit;  /* LOG: bytes of output that are kept */
 };
 
 /* What a log consists of; *size* bytes of output follow each. */
@@ -502,6 +502,7 @@ struct jb_worked {
   uint64_t entries; /* what was done, also when it failed */
   uint64_t bytes;
   uint64_t numbers[4];  /* of the kind */
+  uint64_t resident;    /* memory at the end, in bytes */
   uint32_t detail_size; /* a path, of any bytes, without a NUL */
   uint32_t reserved;
   char detail[JB_WORK_DETAIL_SIZE];

@@ -41,6 +41,21 @@ static int deny(struct passage *passage, enum jb_step step, long error,
   return refuse(passage->report, step, error, -1, detail);
 }
 
+/* What the records of test builds ask for (keeper.h, fault). */
+static int injected(const struct jb_program *program, enum jb_step step,
+                    struct jb_report *report)
+{
+#ifdef JB_FAULTS
+  if (step != JB_STEP_NONE && program->fail_step == (uint32_t)step)
+    return refuse(report, step, program->fail_errno, -1, "injected");
+#else
+  (void)program;
+  (void)step;
+  (void)report;
+#endif
+  return 0;
+}
+
 /* ---- stdio -------------------------------------------------------------- */
 
 static int own_session(struct passage *passage)
@@ -197,15 +212,13 @@ static long raise_ambient(uint64_t ambient)
   return 0;
 }
 
-int program_identity(const struct record *record,
-                     const struct jb_program *program, uint64_t bounding,
-                     struct jb_report *report)
+static int change_ids(const struct record *record,
+                      const struct jb_program *program, uint64_t bounding,
+                      struct jb_report *report)
 {
   size_t count;
   const uint32_t *groups =
     record_array(record, program->groups, sizeof(*groups), &count);
-  uint64_t kept =
-    program->uid == 0 ? program->cap_permitted : program->cap_ambient;
   (void)bounding_drop(bounding, program->cap_bounding);
   long rc = 0;
   if ((program->flags & JB_PROGRAM_KEEP_GROUPS) == 0)
@@ -218,18 +231,37 @@ int program_identity(const struct record *record,
   if (program->uid != 0 && program->cap_ambient != 0)
     (void)sys_prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
   rc = sys_setresuid(program->uid);
-  if (rc < 0)
-    return refuse(report, JB_STEP_IDENTITY, rc, -1, "setresuid");
-  rc = set_capabilities(kept, program->cap_ambient);
+  return rc < 0 ? refuse(report, JB_STEP_IDENTITY, rc, -1, "setresuid") : 0;
+}
+
+static int keep_capabilities(const struct jb_program *program,
+                             struct jb_report *report)
+{
+  uint64_t kept =
+    program->uid == 0 ? program->cap_permitted : program->cap_ambient;
+  long rc = set_capabilities(kept, program->cap_ambient);
   if (rc == 0)
     rc = raise_ambient(program->cap_ambient);
   return rc < 0 ? refuse(report, JB_STEP_CAPABILITIES, rc, -1, "capset") : 0;
 }
 
+int program_identity(const struct record *record,
+                     const struct jb_program *program, uint64_t bounding,
+                     struct jb_report *report)
+{
+  int rc = change_ids(record, program, bounding, report);
+  return rc < 0 ? rc : keep_capabilities(program, report);
+}
+
 static int take_identity(struct passage *passage)
 {
-  return program_identity(passage->record, passage->program, passage->bounding,
-                          passage->report);
+  return change_ids(passage->record, passage->program, passage->bounding,
+                    passage->report);
+}
+
+static int take_capabilities(struct passage *passage)
+{
+  return keep_capabilities(passage->program, passage->report);
 }
 
 static int renounce(struct passage *passage)
@@ -245,6 +277,8 @@ static int install_filter(struct passage *passage)
   size_t count;
   const struct sock_filter *filter = record_array(
     passage->record, passage->program->seccomp, sizeof(*filter), &count);
+  if (injected(passage->program, JB_STEP_SECCOMP, passage->report) < 0)
+    return -1;
   if (count == 0)
     return 0;
   struct sock_fprog program = {
@@ -395,17 +429,24 @@ static int become_program(struct passage *passage)
 }
 
 /* The order is the design: each line says why it stands where it does. */
-static int (*const steps[])(struct passage *) = {
-  own_session,       /* before stdio: the terminal is still at hand */
-  place_descriptors, /* nothing else is open from here on */
-  enter_directory,   /* no descriptor can lead out; still root of the jail */
-  bound_resources,   /* rights to raise are gone after the identity */
-  set_priority,
-  install_filter_early, /* only without no_new_privs */
-  take_identity,        /* bounding set, groups, gid, uid, capabilities */
-  renounce,             /* as close to the exec as possible */
-  install_filter_late,  /* last: it need not allow anything above */
-  become_program,       /* does not return on success */
+static const struct {
+  enum jb_step step;
+  int (*run)(struct passage *);
+} steps[] = {
+  {JB_STEP_TTY, own_session}, /* before stdio: the terminal is still at hand */
+  {JB_STEP_STDIO, place_descriptors}, /* nothing else is open from here on */
+  {JB_STEP_CHDIR, enter_directory},   /* no descriptor can lead out; still root
+                                          of the jail */
+  {JB_STEP_RLIMIT, bound_resources},  /* rights to raise are gone after the
+                                          identity */
+  {JB_STEP_PRIORITY, set_priority},
+  {JB_STEP_NONE, install_filter_early}, /* only without no_new_privs */
+  {JB_STEP_IDENTITY, take_identity},    /* bounding set, groups, gid, uid */
+  {JB_STEP_CAPABILITIES, take_capabilities}, /* as that uid */
+  {JB_STEP_NO_NEW_PRIVS, renounce},    /* as close to the exec as possible */
+  {JB_STEP_NONE, install_filter_late}, /* last: it need not allow anything
+                                            above */
+  {JB_STEP_EXEC, become_program},      /* does not return on success */
 };
 
 __attribute__((noinline)) static void pass(void *argument)
@@ -414,7 +455,8 @@ __attribute__((noinline)) static void pass(void *argument)
   uint64_t none = 0;
   (void)sys_rt_sigprocmask(JB_SIG_SETMASK, &none, NULL);
   for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
-    if (steps[i](passage) < 0)
+    if (injected(passage->program, steps[i].step, passage->report) < 0 ||
+        steps[i].run(passage) < 0)
       break;
   sys_exit_group(127);
 }
@@ -503,6 +545,9 @@ int program_spawn(const struct record *record, const struct jb_program *program,
     rc = open_terminal(program, terminal, report);
   if (rc == 0) {
     passage.terminal = terminal[1];
+    rc = injected(program, JB_STEP_FORK, report);
+  }
+  if (rc == 0) {
     struct clone_args args = {
       .flags = CLONE_VM | CLONE_VFORK,
       .exit_signal = JB_SIGCHLD,

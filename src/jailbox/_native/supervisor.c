@@ -633,6 +633,10 @@ static void supervise(struct supervisor *self)
 static int confine(const struct launch *launch, struct jb_report *report)
 {
   const struct jb_program *program = &launch->start->program;
+  const enum jb_step both[] = {JB_STEP_LANDLOCK, JB_STEP_CAPABILITIES};
+  for (size_t i = 0; i < 2; i++)
+    if (fault(launch, both[i]))
+      return refuse(report, both[i], launch->start->fail_errno, -1, "injected");
   if (program->landlock.length != 0) {
     long ruleset =
       sys_landlock_create_ruleset(record_at(&launch->record, program->landlock),

@@ -32,6 +32,7 @@ struct bench {
   int tree;               /* mount of the tree */
   int lowers[LOWERS_MAX]; /* mounts */
   int root;               /* mount that becomes the root */
+  int resident;           /* what tells our memory, or -1 */
 };
 
 /* ---- answers ------------------------------------------------------------ */
@@ -108,6 +109,7 @@ static int tie_to_keeper(struct bench *bench)
                   0);
   (void)sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   (void)sys_umask(0);
+  bench->resident = resident_open();
   return 0;
 }
 
@@ -268,8 +270,8 @@ static int take_root(struct bench *bench)
 static int drop_descriptors(struct bench *bench)
 {
   struct work *work = bench->work;
-  int keep[] = {work->channel, work->stream, work->notes,
-                work->root,    work->upper,  work->lower};
+  int keep[] = {work->channel, work->stream, work->notes,    work->root,
+                work->upper,   work->lower,  bench->resident};
   close_others(keep, sizeof(keep) / sizeof(keep[0]));
   return 0;
 }
@@ -449,7 +451,8 @@ void worker_main(const struct labor *labor)
     .lower = -1,
     .worked = {.message = JB_MESSAGE_WORKED},
   };
-  struct bench bench = {.labor = labor, .work = &work, .report = {.index = -1}};
+  struct bench bench = {
+    .labor = labor, .work = &work, .report = {.index = -1}, .resident = -1};
   int rc = 0;
   if (order->kind >= JB_WORK_KINDS || kinds[order->kind] == NULL)
     rc = refuse(&bench.report, JB_STEP_WORK, JB_EOPNOTSUPP, -1, "kind");
@@ -464,6 +467,7 @@ void worker_main(const struct labor *labor)
     sys_exit_group(1);
   }
   (void)kinds[work.kind](&work);
+  work.worked.resident = resident_read(bench.resident);
   (void)channel_send(
     work.channel, &work.worked,
     offsetof(struct jb_worked, detail) + work.worked.detail_size, NULL, 0);

@@ -101,4 +101,9 @@ bool workers_idle(const struct workers *workers);
  * file in our own copy of the host's mounts (ops.c).  *path* gets its name. */
 long view_of(bool rootless, int source, char *path, size_t size);
 
+/* resident.c: sums of our own page tables; opened where /proc is in sight. */
+int resident_open(void);
+/* Bytes of memory that we have now; 0 where that cannot be told. */
+uint64_t resident_read(int fd);
+
 #endif

@@ -147,6 +147,8 @@ class Worked:
 
         numbers: Four more, of the kind.
 
+        resident: Memory that it had at its end, in bytes; 0 if it could not tell.
+
         detail: What it was working on: a path.
     """
 
@@ -157,6 +159,7 @@ class Worked:
     entries: int
     moved: int
     numbers: tuple[int, ...]
+    resident: int
     detail: bytes
 
 
@@ -196,9 +199,18 @@ def parse(data: bytes) -> Message:
         _, reason, number, flags, entry, entries, moved, *rest = WORKED.unpack_from(
             data
         )
-        detail = data[WORKED.size : WORKED.size + rest[4]]
-        numbers = tuple(rest[:4])
-        return Worked(reason, number, flags, entry, entries, moved, numbers, detail)
+        *numbers, resident, size, _ = rest
+        return Worked(
+            reason,
+            number,
+            flags,
+            entry,
+            entries,
+            moved,
+            tuple(numbers),
+            resident,
+            detail=data[WORKED.size : WORKED.size + size],
+        )
     return END
 
 

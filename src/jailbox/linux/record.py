@@ -71,7 +71,7 @@ __all__ = [
 ]
 
 SPAN = struct.Struct("<II")
-PROGRAM = struct.Struct("<4I 8I 2I 2I 3Q 8I 8i Q 2H i i I Q")
+PROGRAM = struct.Struct("<4I 8I 2I 2I 3Q 8I 7i I Q 2H i i I Q")
 START = struct.Struct("<II Q 64s II Q ii 10I QQ iI 4I Q 4I 3i i")
 OP = struct.Struct("<II ii 4I QQ 4I")
 GROUP = struct.Struct("<4I II")
@@ -90,7 +90,7 @@ STARTED = struct.Struct("<I i")
 EXITED = struct.Struct("<I i i I 4Q")
 GONE = struct.Struct("<I i 3Q i I 16I")
 WORK = struct.Struct("<5I 5i 2I 2Q 4I 6I")
-WORKED = struct.Struct("<I i i I 3Q 4Q II")
+WORKED = struct.Struct("<I i i I 3Q 5Q II")
 NOTE = struct.Struct("<8I")
 
 MESSAGE_CONFIGURE, MESSAGE_START, MESSAGE_KILL, MESSAGE_EXEC = 1, 2, 3, 4
@@ -263,7 +263,12 @@ def _nanoseconds(seconds: float | None) -> int:
     return 0 if seconds is None else max(1, round(seconds * 1e9))
 
 
-def _program(heap: _Heap, program: Program | None, fds: Descriptors) -> bytes:
+def _program(
+    heap: _Heap,
+    program: Program | None,
+    fds: Descriptors,
+    fault: tuple[int, int] = (0, 0),
+) -> bytes:
     if program is None:
         program = _NO_PROGRAM
     flags = (
@@ -306,13 +311,13 @@ def _program(heap: _Heap, program: Program | None, fds: Descriptors) -> bytes:
         fds.passed,
         fds.pass_count,
         0,
-        0,
+        fault[0],
         _nanoseconds(program.timeout),
         rows,
         columns,
         program.overlay,
         _index(fds.log),
-        0,
+        fault[1],
         program.log_limit or 0,
     )
 
@@ -430,7 +435,7 @@ def encode_start(
         fault: In test builds: (step, errno) that is to be refused.
     """
     heap = _Heap(START.size + PROGRAM.size)
-    program = _program(heap, plan.program, fds)
+    program = _program(heap, plan.program, fds, fault)
     groups = _groups(heap, plan.groups)
     collect = heap.data(
         b"".join(COLLECT.pack(c.group, 0, *heap.text(c.file)) for c in plan.collect)
@@ -493,10 +498,21 @@ def stamp_start(record: bytearray, number: int, name: str, fds: int = 0) -> None
     struct.pack_into("<I", record, _FDS, fds)
 
 
-def encode_exec(program: Program, fds: Descriptors) -> bytes:
-    """Encode a request to run *program* in a running jail."""
+def encode_exec(
+    program: Program, fds: Descriptors, fault: tuple[int, int] = (0, 0)
+) -> bytes:
+    """
+    Encode a request to run *program* in a running jail.
+
+    Args:
+        program: What to run.
+
+        fds: Which descriptors go with it.
+
+        fault: In test builds: (step, errno) that is to be refused.
+    """
     heap = _Heap(EXEC.size + PROGRAM.size)
-    body = _program(heap, program, fds)
+    body = _program(heap, program, fds, fault)
     rest = heap.bytes()
     size = EXEC.size + len(body) + len(rest)
     return EXEC.pack(MESSAGE_EXEC, size, 0, 0) + body + rest

@@ -391,7 +391,7 @@ class Workshop:
             whiteouts=worked.numbers[1],
             opaque=worked.numbers[2],
             ended=bool(worked.flags & _ENDED),
-            max_rss=gone.max_rss,
+            max_rss=max(gone.max_rss, worked.resident),
             skipped=skipped,
             owners=owners,
         )
@@ -536,7 +536,7 @@ class Workshop:
             bytes=worked.moved,
             left_out=worked.numbers[0],
             skipped=tuple(one.path for one in skipped),
-            max_rss=gone.max_rss,
+            max_rss=max(gone.max_rss, worked.resident),
         )
 
     def _plain(self, action: str, work: Work) -> Worked:
