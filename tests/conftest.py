@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -27,6 +28,9 @@ from tests import abilities
 from tests.distribution import Distribution, build
 from tests.leaks import Census, leaked
 from tests.users import Shelf, User, fill_shelf, temporary_user
+
+if TYPE_CHECKING:
+    from jailbox import Image
 
 PROJECT = Path(__file__).parent.parent
 NATIVE = PROJECT / "src/jailbox/_native"
@@ -310,6 +314,29 @@ def busybox_rootfs(shared_place: Path) -> Path:
     (rootfs / "etc/passwd").write_text(PASSWD, encoding="ascii")
     (rootfs / "etc/group").write_text(GROUP, encoding="ascii")
     return rootfs
+
+
+@pytest.fixture(scope="session")
+def debian_image(keeper: None) -> Iterator["Image"]:
+    """
+    Return a Debian of the least that has apt, made once for a run.
+
+    Its store is ``debian_image.source.store``; leave it as you found it.
+    """
+    del keeper  # It is there from the beginning.
+    if reason := abilities.network():
+        pytest.skip(reason)
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("no mmdebstrap (package mmdebstrap)")
+    import jailbox
+
+    # Thousands of files, each of which a disk would be asked to forget at the end.
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with (
+        tempfile.TemporaryDirectory(prefix="jailbox-tests-", dir=memory) as place,
+        jailbox.Store(place) as store,
+    ):
+        yield jailbox.Image.debian("bookworm", store=store)
 
 
 # ---- the package, and ordinary users ----------------------------------------

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jailbox import errors
 from jailbox.errors import (
+    BootstrapError,
     ComposeError,
     ContentError,
     DeadlineExceeded,
@@ -240,6 +241,11 @@ GOLDEN: list[tuple[JailboxError, str, list[str]]] = [
         ExitError(failed(stderr="sh: 1: odd\n")),
         "sh exited with code 3",
         ["It wrote last:\n    sh: 1: odd"],
+    ),
+    (
+        BootstrapError("Debian sid", failed(stderr="E: no way\n"), hint="No network?"),
+        "Debian sid could not be made: sh exited with code 3",
+        ["No network?", "It wrote last:\n    E: no way"],
     ),
     (
         LimitExceeded(failed(Verdict.WALL, limits=Limits(wall=5))),

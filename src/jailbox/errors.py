@@ -33,6 +33,7 @@ program?
     │   └── RateLimited
     ├── LaunchError(OSError)
     ├── ExitError
+    │   ├── BootstrapError
     │   └── LimitExceeded
     │       └── OutOfMemory
     ├── DeadlineExceeded(TimeoutError)
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from jailbox.spec.result import Cause, Result
 
 __all__ = [
+    "BootstrapError",
     "ComposeError",
     "ContentError",
     "DeadlineExceeded",
@@ -942,6 +944,26 @@ class ExitError(JailboxError):
         self.result = result
         summary, advice = result.summary(), result.explain()
         super().__init__(summary, hint=None if advice == f"{summary}." else advice)
+        self._quote(result)
+
+
+class BootstrapError(ExitError):
+    """
+    A root file system could not be made of packages.
+
+    Attributes:
+        system: What was to be made.
+    """
+
+    system: str
+
+    def __init__(
+        self, system: str, result: "Result[Any]", *, hint: str | None = None
+    ) -> None:
+        self.system = system
+        self.result = result
+        message = f"{system} could not be made: {result.summary()}"
+        JailboxError.__init__(self, message, hint=hint)
         self._quote(result)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jailbox.registry.client import Client
     from jailbox.registry.events import Event
     from jailbox.spec.change import Change
+    from jailbox.spec.debian import Variant
     from jailbox.spec.digest import Digest
     from jailbox.spec.info import ImageInfo
     from jailbox.spec.platform import Platform
@@ -347,6 +348,90 @@ class Image:
                 store=_store(store),
             )
         )
+
+    @classmethod
+    def debian(
+        cls,
+        suite: str,
+        packages: Iterable[str] = (),
+        variant: "Variant" = "minbase",
+        *,
+        name: "str | Reference | None" = None,
+        components: Iterable[str] = ("main",),
+        mirror: str | None = None,
+        keyring: AnyPath | None = None,
+        platform: "str | Platform | None" = None,
+        refresh: bool = False,
+        store: Store | AnyPath | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Self:
+        """
+        Make an image of Debian's packages; no registry is asked, no daemon needed.
+
+        ``mmdebstrap`` makes it, in a jail of this machine's own programs: nothing of
+        the host changes. That takes some twenty seconds, once: whoever asks for the
+        same again gets the image that is there, until *refresh*.
+
+        >>> Image.debian("bookworm", ["git"])  # doctest: +SKIP
+        Image(source=Stored(digest=Digest('sha256:8c2e…')))
+
+        Args:
+            suite: ``bookworm``, ``trixie``, ``stable``, ``sid``, ...
+
+            packages: What is to be in it beside the variant.
+
+            variant: How much of Debian: ``essential``, ``apt``, ``minbase``,
+                ``buildd``, ``important``, ``standard``.
+
+            name: What to call it, too.
+
+            components: Parts of the archive: ``main``, ``contrib``, ...
+
+            mirror: The only address to fetch from. By default those that this machine
+                fetches from, with the updates of the suite.
+
+            keyring: A file of keys that the archive is signed by; by default Debian's.
+
+            platform: For which machine, as ``linux/386``; by default this one.
+
+            refresh: Make it anew, of the packages there are now.
+
+            store: Where it is kept.
+
+            timeout: Seconds that it may take.
+
+        Raises:
+            Unsupported: If this machine has no ``mmdebstrap``, or this user no range
+                of ids.
+
+            BootstrapError: If there is no such suite or package, or no network. It
+                quotes what ``mmdebstrap`` wrote last.
+
+            DeadlineExceeded: After *timeout*.
+        """
+        from jailbox.spec.debian import DebianWish
+
+        wish = DebianWish(
+            suite=suite,
+            packages=packages,
+            variant=variant,
+            components=components,
+            mirror=mirror,
+            keyring=None if keyring is None else absolute_path(keyring, "keyring"),
+        )
+        called = None if name is None else _reference(name)
+        made = cls(
+            default_engine().images.debian(
+                wish,
+                platform=_platform(platform),
+                refresh=refresh,
+                store=_store(store),
+                timeout=_seconds(timeout),
+            )
+        )
+        if called is not None:
+            made.tag(called)
+        return made
 
     @classmethod
     def list(cls, store: Store | AnyPath | None = None) -> "list[Image]":

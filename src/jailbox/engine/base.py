@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jailbox.registry.events import Event
     from jailbox.run.files import Files
     from jailbox.run.process import Process
+    from jailbox.spec.debian import DebianWish
     from jailbox.spec.digest import Digest
     from jailbox.spec.image import ImageConfig, Stored
     from jailbox.spec.info import ImageInfo
@@ -225,6 +226,17 @@ class Images(Protocol):
         form: ArchiveFormat,
     ) -> None:
         """Write images of one store, each under the names given, or all that it has."""
+
+    def debian(
+        self,
+        wish: "DebianWish",
+        *,
+        platform: "Platform | None" = None,
+        refresh: bool = False,
+        store: str | None = None,
+        timeout: float | None = None,
+    ) -> "Stored":
+        """Find the image that was made for an equal wish, or make it of packages."""
 
     def tag(self, image: "Stored", name: "Reference") -> None:
         """Give an image a further name; another image loses it."""

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
+import attrs
+
 from jailbox.engine.base import ArchiveFormat
 from jailbox.errors import ImageNotFound
 from jailbox.linux.facts import HostFacts
@@ -36,6 +38,8 @@ from jailbox.store.rootfs import import_rootfs
 from jailbox.store.store import Store
 
 if TYPE_CHECKING:
+    from jailbox.engine.debian import Run
+    from jailbox.spec.debian import DebianWish
     from jailbox.store.check import CheckReport
     from jailbox.store.prune import Pruned
     from jailbox.store.usage import Usage
@@ -54,6 +58,8 @@ class LocalImages:
 
         keeper: Gives a living keeper, which works on layers.
 
+        run: Runs a container, in which an image is made.
+
         path: Where the usual store is; ``None`` for where this user's is.
 
         offline: Never ask a registry.
@@ -64,10 +70,12 @@ class LocalImages:
         facts: Callable[[], HostFacts],
         keeper: Callable[[], Keeper],
         *,
+        run: "Run",
         path: str | None = None,
         offline: bool = False,
     ) -> None:
         self._facts = facts
+        self._run = run
         self._workshop = Workshop(keeper)
         self._path = path
         self._offline = offline
@@ -253,6 +261,36 @@ class LocalImages:
                 assert isinstance(target, str)  # noqa: S101  # the face has seen to it
                 write_layout(store, chosen, target)
 
+    # ---- packages ----------------------------------------------------------
+
+    def debian(
+        self,
+        wish: "DebianWish",
+        *,
+        platform: Platform | None = None,
+        refresh: bool = False,
+        store: str | None = None,
+        timeout: float | None = None,
+    ) -> Stored:
+        """
+        Find the image that was made for an equal wish, or make it of packages.
+
+        Raises:
+            ImageNotFound: If it has to be made, and this engine is offline.
+        """
+        from jailbox.engine.debian import debian_image, debian_name
+
+        where, machine = self.store(store), platform or _plain(host_platform())
+        name = debian_name(wish, machine)
+        if not refresh and (found := where.tags.get(name)) is not None:
+            return Stored(found, store)
+        if self._offline:
+            raise ImageNotFound(name.familiar(), hint=_OFFLINE)
+        debian_image(
+            wish, machine, where, run=self._run, facts=self._facts(), timeout=timeout
+        )
+        return Stored(where.get(name).digest, store)
+
     # ---- registries --------------------------------------------------------
 
     def pull(
@@ -274,7 +312,7 @@ class LocalImages:
         if self._offline:
             raise ImageNotFound(
                 name.tagged().familiar(),
-                hint="This program is offline (JAILBOX_OFFLINE): load it from a file.",
+                hint=_OFFLINE,
             )
         with contextlib.ExitStack() as stack:
             if client is None:
@@ -339,6 +377,16 @@ class LocalImages:
     ) -> "Pruned":
         """Remove what was not used for long."""
         return self.store(store).prune(max_bytes=max_bytes, older_than=older_than)
+
+
+_OFFLINE = "This program is offline (JAILBOX_OFFLINE): load it from a file."
+
+
+def _plain(platform: Platform) -> Platform:
+    """Forget the variant of a processor that Debian is not built for separately."""
+    if platform.architecture == "arm":
+        return platform
+    return attrs.evolve(platform, variant=None)
 
 
 def _policy(facts: HostFacts) -> UnpackPolicy:

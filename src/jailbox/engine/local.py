@@ -163,6 +163,7 @@ class LocalEngine:
                     self._images = LocalImages(
                         lambda: self.facts,
                         self.keeper,
+                        run=self.run,
                         path=self._store,
                         offline=self._offline,
                     )

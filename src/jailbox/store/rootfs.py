@@ -37,7 +37,7 @@ _HEAD = 6
 
 def import_rootfs(
     store: Store,
-    source: AnySource,
+    source: AnySource | Source,
     *,
     platform: Platform,
     config: ImageConfig | None = None,
@@ -94,7 +94,7 @@ def import_rootfs(
 
 
 @contextlib.contextmanager
-def _reading(source: AnySource) -> Iterator[Source]:
+def _reading(source: AnySource | Source) -> Iterator[Source]:
     if not isinstance(source, str | os.PathLike):
         yield source
         return
