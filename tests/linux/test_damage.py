@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.damage import HELPER, compile_reader, read_damaged
+from tests.native.damage import compile_reader, read_damaged
 
 pytestmark = pytest.mark.slow
 
@@ -26,14 +26,3 @@ class TestDamage:
             compile_reader(program)
 
         assert read_damaged(program, tmp_path, seed, 700) == ""
-
-    def test_all_of_the_helper_takes_part(self) -> None:
-        """
-        What is compiled with sanitizers is what the build makes the helper of, but for
-        its first instructions and what stands in for the C library.
-        """
-        import runpy
-
-        built = runpy.run_path("src/jailbox/_native/build.py")["HELPER_SOURCES"]
-
-        assert sorted(HELPER) == sorted(set(built) - {"helper.c", "freestanding.c"})

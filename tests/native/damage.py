@@ -7,26 +7,28 @@ version (``tests/linux/test_damage.py``).
 """
 
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.native.agents import PACKING, SANITIZERS, SHARED, compile_c
+from tests.native.agents import SANITIZERS, compile_c
 from tests.native.records import records
 
-# What the helper is made of (build.py), but for where it begins.
-HELPER = [
-    *[f"{name}.c" for name in ("keeper", "jails", "groups", "userns", "rooms")],
-    *[f"{name}.c" for name in ("template", "jail", "ops", "byname", "program")],
-    *[f"{name}.c" for name in ("supervisor", "visitors", "fds", "workers", "worker")],
-    *[f"{name}.c" for name in ("untar", "unpack", "remove", "packing", "channel")],
-    *[f"{name}.c" for name in ("life", "resident")],
-    *dict.fromkeys([*SHARED, *PACKING]),
-]
+RECIPE = Path(__file__).parent.parent.parent / "src/jailbox/_native/build.py"
+
+# Where it begins, and what stands in for the C library, are of no use in a program.
+NOT_HOSTED = {"helper.c", "freestanding.c"}
 
 ROUNDS = 2000
+
+
+def helper_sources() -> list[str]:
+    """Return what the build makes the helper of."""
+    sources = runpy.run_path(str(RECIPE))["HELPER_SOURCES"]
+    return [name for name in sources if name not in NOT_HOSTED]
 
 
 def compile_reader(program: Path) -> Path:
@@ -34,7 +36,7 @@ def compile_reader(program: Path) -> Path:
     return compile_c(
         program,
         "test_helper.c",
-        [*HELPER, "../../../tests/native/fake_kernel.c"],
+        [*helper_sources(), "../../../tests/native/fake_kernel.c"],
         *SANITIZERS,
         # Its headers are those of the kernel; the C library is for the test alone.
         "-ffreestanding",
