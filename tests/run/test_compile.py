@@ -125,6 +125,24 @@ class TestPlans:
 
         assert found == file.read_text(encoding="utf-8")
 
+    @pytest.mark.parametrize("permissions", ["r", "w", "rm"])
+    def test_half_of_a_device_is_no_promise(self, permissions: str) -> None:
+        """
+        A device that may only be read, or only be written to, is refused, for nothing
+        enforces that; who allows it to be missing finds it listed.
+        """
+        device = Mount.device("/dev/zero", "/dev/other", permissions)
+        spec = ContainerSpec(image=HOST, command=("true",), mounts=(device,))
+        allowed = attrs.evolve(spec, security=Security().degrading("devices"))
+        both = attrs.evolve(spec, mounts=(attrs.evolve(device, permissions="rwm"),))
+
+        with pytest.raises(NotEnforced, match="/dev/zero") as caught:
+            compiled(spec, facts("v2-root"))
+
+        assert caught.value.degrade == "devices"
+        assert "devices" in compiled(allowed, facts("v2-root")).plan.degraded
+        assert "devices" not in compiled(both, facts("v2-root")).plan.degraded
+
     def test_equal_specs_have_equal_plans(self) -> None:
         """
         Compiling is a pure function, so that plans can be kept.

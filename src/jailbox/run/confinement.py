@@ -20,6 +20,7 @@ from jailbox.spec.capabilities import capability_mask
 from jailbox.spec.command import ID_MAX
 from jailbox.spec.container import ContainerSpec
 from jailbox.spec.limits import Limits
+from jailbox.spec.mount import Device
 from jailbox.spec.security import Security
 
 __all__ = ["Confinement", "confine"]
@@ -120,6 +121,17 @@ def confine(spec: ContainerSpec, facts: HostFacts) -> Confinement:
             security,
             degraded,
         )
+    for mount in spec.mounts:
+        if isinstance(mount, Device) and not {"r", "w"} <= set(mount.permissions):
+            _lack(
+                "devices",
+                f"of {mount.path} nobody can be given only {mount.permissions!r}: "
+                "who sees a device may read and write it as its mode says",
+                "Give both (Mount.device(path, permissions='rw')), or show a node "
+                "whose own mode and owner allow the jail no more.",
+                security,
+                degraded,
+            )
     return Confinement(
         capabilities=capability_mask(security.capabilities),
         seccomp=seccomp,

@@ -200,6 +200,9 @@ class Mount:
             target: Absolute path in the jail; ``None`` for the same.
 
             permissions: What the jail may do: letters of ``rwm`` (read, write, make).
+                Nodes can never be made in a jail. Reading or writing alone is not
+                enforced by any mount; it is refused when the container starts, unless
+                ``Security(degrade={"devices"})`` allows that it is not.
         """
         return Device(path, path if target is None else target, permissions)
 

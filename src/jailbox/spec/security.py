@@ -3,7 +3,7 @@ What a jail may do, beyond using things up.
 
 Wishes only: names, not masks, programs or mounts. Filters and masks are compiled from
 them in `jailbox.linux`, and what a machine cannot apply is refused or degraded in
-`jailbox.run.compile`.
+`jailbox.run.confinement`.
 
 The defaults are those of ``docs/explanation/threat-model.md``: what programs need that
 know nothing of jails, and not more.
@@ -101,6 +101,7 @@ DEGRADABLE: frozenset[str] = frozenset(
         "cpu_time",
         "cpus",
         "cpuset",
+        "devices",
         "disk",
         "inodes",
         "landlock",
