@@ -51,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail if a test is skipped that FILE does not list",
     )
     parser.addoption(
+        "--rounds",
+        metavar="N",
+        type=int,
+        help="how often each race is played; else for a second or two",
+    )
+    parser.addoption(
         "--conformance",
         metavar="DIR",
         type=Path,

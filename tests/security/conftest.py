@@ -5,6 +5,8 @@ One jail for dozens of questions: what the tests of this folder share.
 import os
 import shutil
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,43 @@ from jailbox.engine.choose import default_engine
 from jailbox.engine.local import LocalEngine
 from jailbox.spec.security import DEFAULT_MASKED_PATHS
 from tests.security.asking import Answers, Asker, compile_probe, host_things
+
+
+class Rounds:
+    """
+    Counts the rounds of a race: those asked for by ``--rounds``, else for some time.
+
+    Attributes:
+        came: What came of each round, counted.
+    """
+
+    def __init__(self, asked: int | None) -> None:
+        self._asked = asked
+        self.played = 0
+        self.came: Counter[str] = Counter()
+
+    def __call__(self, seconds: float) -> Iterator[int]:
+        """Yield the number of each round."""
+        deadline = time.monotonic() + seconds
+        while self.played < self._asked if self._asked else time.monotonic() < deadline:
+            yield self.played
+            self.played += 1
+
+
+@pytest.fixture
+def rounds(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Rounds]:
+    """Return what counts the rounds of a race, and tells how many it had."""
+    asked = request.config.getoption("--rounds")
+    counted = Rounds(asked)
+    yield counted
+    if asked:
+        name = request.node.name
+        with capsys.disabled():
+            print(  # noqa: T201  # the numbers are what was asked for
+                f"\n{name}: {counted.played} rounds, {dict(counted.came)}"
+            )
 
 
 @pytest.fixture(scope="session")
