@@ -95,7 +95,7 @@ def ask(stage: Stage, options: Options) -> Answer:
             line = f"tar -C {tree} -cf - . | zstd -T0 -3 -q"
             contenders += [
                 Contender("pack + zstd", timed(lambda: pack("zstd"))),
-                Contender("tar | zstd", timed(lambda: run("sh", "-c", line))),
+                Contender("tar through zstd", timed(lambda: run("sh", "-c", line))),
             ]
         try:
             found = rounds(contenders, options.some(0.1, 3), warm=1)
@@ -117,11 +117,11 @@ def ask(stage: Stage, options: Options) -> Answer:
             lower=two_quarters,
         ),
     ]
-    if "tar | zstd" in found:
-        medians, quarters = ratio(found, "tar | zstd", "pack + zstd")
+    if "tar through zstd" in found:
+        medians, quarters = ratio(found, "tar through zstd", "pack + zstd")
         bars.append(
             Bar(
-                text="pack + zstd faster than tar | zstd -T0 -3",
+                text="pack + zstd faster than tar through zstd -T0 -3",
                 bound=1,
                 measured=medians,
                 lower=quarters,

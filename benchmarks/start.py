@@ -6,9 +6,14 @@ captured output, from the call to the result, everything taken away again: compa
 with the floor (``floor.c``), which does the same in one straight C program, and with
 `subprocess.run` of the same program without any isolation.
 
+Starts of one kind find a jail that was made ahead of them, between the turns of the
+others. So every bar says in its note how long a start takes that does not: each of
+those has a host name of its own, and is the first of its kind.
+
 Answer: see ``docs/explanation/speed.md``.
 """
 
+import itertools
 import subprocess
 
 import jailbox as jb
@@ -20,6 +25,7 @@ from benchmarks.stage import NOOP, Stage, static_busybox
 __all__ = ["ask"]
 
 _FLOOR = "against the floor"
+_FIRST = ", first of its kind"
 
 
 def ask(stage: Stage, options: Options) -> Answer:
@@ -35,6 +41,7 @@ def ask(stage: Stage, options: Options) -> Answer:
         images["host"] = jb.Image.host()
         argv["host"] = (busybox, "true")
         outside["host"] = busybox
+    names = (f"first-{number}" for number in itertools.count())
     with Floor(stage.path, images, argv, outside) as floor:
         contenders = []
         for name, image in images.items():
@@ -46,12 +53,25 @@ def ask(stage: Stage, options: Options) -> Answer:
             def shared(image: jb.Image = image, command: list[str] = command) -> None:
                 jb.run(image, command, network="host", check=True)
 
+            def first(image: jb.Image = image, command: list[str] = command) -> None:
+                jb.run(image, command, hostname=next(names), check=True)
+
+            def first_shared(
+                image: jb.Image = image, command: list[str] = command
+            ) -> None:
+                name = next(names)
+                jb.run(image, command, network="host", hostname=name, check=True)
+
             def plain(command: list[str] = [outside[name], *command[1:]]) -> None:  # noqa: B006  # bound, never changed
                 subprocess.run(command, capture_output=True, check=True)
 
             contenders += [
                 Contender(f"{name}: jailbox", timed(default)),
                 Contender(f"{name}: jailbox, network=host", timed(shared)),
+                Contender(f"{name}: jailbox{_FIRST}", timed(first)),
+                Contender(
+                    f"{name}: jailbox, network=host{_FIRST}", timed(first_shared)
+                ),
                 Contender(f"{name}: floor", floor.turn(name, "cold")),
                 Contender(
                     f"{name}: floor, network=host", floor.turn(name, "cold", "host")
@@ -87,18 +107,18 @@ def _bars(found: dict[str, list[float]], name: str) -> list[Bar]:
         ("the same, network=none, against subprocess.run", 3.2, ours, plain),
     ):
         medians, quarters = ratio(found, who, base)
-        note = ""
+        note = f"{_FIRST[2:]}: {ratio(found, f'{who}{_FIRST}', base)[0]:.2f} x; "
         if base == plain:
             own = f"{floor}, network=host" if who == shared else floor
             ready = own.replace("floor", "floor, made ahead", 1)
-            note = (
+            note += (
                 f"the floor itself: {ratio(found, own, plain)[0]:.2f} x; "
                 f"with namespaces made ahead {ratio(found, ready, plain)[0]:.2f} x"
             )
         else:
             ready = base.replace("floor", "floor, made ahead", 1)
             strict = ratio(found, who, ready)
-            note = (
+            note += (
                 "against a floor whose namespaces were made before the clock ran: "
                 f"{strict[0]:.2f} x ({strict[1]:.2f})"
             )

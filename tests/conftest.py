@@ -26,7 +26,7 @@ import pytest
 
 from tests import abilities
 from tests.distribution import Distribution, build
-from tests.leaks import Census, leaked
+from tests.leaks import Census, leaked, settle
 from tests.users import Shelf, User, fill_shelf, temporary_user
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("keeper")
     before = Census.take()
     yield
+    settle()
     call = request.node.stash.get(REPORTS, {}).get("call")
     if call is None or not call.failed:
         found = leaked(before)

@@ -16,6 +16,7 @@ import contextlib
 import gc
 import os
 import re
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -329,3 +330,11 @@ def leaked(
         time.sleep(pause)
         pause = min(pause * 2, 0.1)
     return found
+
+
+def settle() -> None:
+    """Throw away what the keeper of this process has made ahead: it is no leak."""
+    # A test that has imported nothing of ours must not notice that we look.
+    choose = sys.modules.get("jailbox.engine.choose")
+    if choose is not None and os.getpid() in choose._engines:
+        choose.default_engine().settle()

@@ -37,6 +37,8 @@ HELPER_SOURCES = [
     "helper.c",
     "keeper.c",
     "jails.c",
+    "ahead.c",
+    "gate.c",
     "groups.c",
     "userns.c",
     "rooms.c",

@@ -25,10 +25,16 @@ static int tie_to_keeper(struct stage *stage)
   long rc = life_tie(stage->launch->keeper);
   if (rc < 0)
     return refuse(stage->report, JB_STEP_LIFE, rc, -1, "pdeathsig");
-  (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-init", 0, 0,
-                  0);
+  const char *name = stage->launch->gate < 0 ? "jailbox-init" : "jailbox-ahead";
+  (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)name, 0, 0, 0);
   (void)sys_umask(0);
   return 0;
+}
+
+static int make_rooms(struct stage *stage)
+{
+  bool net = (stage->launch->start->flags & JB_START_NET) != 0;
+  return stage->launch->own_rooms ? rooms_enter(net, stage->report) : 0;
 }
 
 /* Version 1: writing "0" into `tasks` moves the writer itself and takes no
@@ -163,6 +169,7 @@ static const struct {
   int (*run)(struct stage *);
 } steps[] = {
   {JB_STEP_LIFE, tie_to_keeper},      /* before anything can be left behind */
+  {JB_STEP_NONE, make_rooms},         /* not on the account of its groups */
   {JB_STEP_CGROUP_JOIN, join_groups}, /* bounded from the first mount on, and
                                           before the cgroup namespace is made */
   {JB_STEP_PRIORITY, set_oom_score},  /* while we see the host's /proc */
@@ -186,11 +193,20 @@ static size_t given_back(const struct stage *stage, int *fd)
   return *fd >= 0;
 }
 
+void launch_refuse(const struct launch *launch, const struct jb_report *report,
+                   const int *fds, size_t count)
+{
+  if (launch->gate >= 0)
+    gate_refuse(launch->gate, report);
+  else
+    (void)channel_send(launch->fds[launch->start->channel], report,
+                       sizeof(*report), fds, count);
+}
+
 void jail_main(const struct launch *launch)
 {
   struct jb_report report = {.index = -1};
   struct stage stage = {.launch = launch, .report = &report};
-  int channel = launch->fds[launch->start->channel];
   for (size_t i = 0; i < JB_SLOTS_MAX; i++)
     stage.slots[i] = -1;
   for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
@@ -201,7 +217,7 @@ void jail_main(const struct launch *launch)
     if (rc < 0) {
       int layer = -1;
       size_t count = given_back(&stage, &layer);
-      (void)channel_send(channel, &report, sizeof(report), &layer, count);
+      launch_refuse(launch, &report, &layer, count);
       sys_exit_group(1);
     }
   }

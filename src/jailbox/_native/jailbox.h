@@ -233,6 +233,8 @@ struct jb_log_entry {
   4u /* READY carries the writable layer; the ids stay
                                 the jail's until it is released */
 #define JB_START_KEYRING 8u
+#define JB_START_AHEAD                                                         \
+  16u /* another one like it may be made before it is asked for */
 
 struct jb_start {
   uint32_t message;
@@ -265,6 +267,10 @@ struct jb_start {
   int32_t hold;           /* the socket for visitors, our end of channel, */
   int32_t home;           /* and the directory for the record of the end; */
   int32_t lease;          /* what keeps its image from being removed, or -1 */
+  uint32_t common;        /* AHEAD: bytes behind the fixed part that say
+                             nothing of the program: equal in every START of
+                             its kind */
+  uint32_t reserved;
   struct jb_program program;
 };
 
@@ -350,7 +356,8 @@ struct jb_prepare {
   struct jb_span ops;
 };
 
-/* End a jail.  With *release* it is also forgotten: what a jail with a layer
+/* End a jail; number 0: those that were made before they were asked for.
+ * With *release* it is also forgotten: what a jail with a layer
  * keeps beyond its end, its range of ids, is free again. */
 struct jb_kill {
   uint32_t message;

@@ -92,6 +92,11 @@ static int take_userns(struct keeper *keeper, struct making *making)
 static int take_rooms(struct keeper *keeper, struct making *making)
 {
   bool net = (making->launch.start->flags & JB_START_NET) != 0;
+  /* Who is made ahead has the time to make its own, and we have not.  But not
+   * on the account of its groups, where they would be missing in others. */
+  making->launch.own_rooms = making->launch.gate >= 0 && making->into < 0;
+  if (making->launch.own_rooms)
+    return 0;
   if (net && keeper->nets_count != 0) {
     making->launch.rooms = keeper->nets[--keeper->nets_count];
     return 0;
@@ -117,7 +122,7 @@ static long clone_init(const struct making *making, int *pidfd)
  * channel would keep that jail from ending. */
 __attribute__((noreturn)) static void become_jail(struct making *making)
 {
-  int keep[JB_FDS_MAX + JB_PREPARED_MAX + 24];
+  int keep[JB_FDS_MAX + JB_PREPARED_MAX + 25];
   size_t kept = 0;
   const struct launch *launch = &making->launch;
   const struct jb_start *start = launch->start;
@@ -127,6 +132,7 @@ __attribute__((noreturn)) static void become_jail(struct making *making)
       keep[kept++] = launch->fds[i];
   for (size_t i = 0; i < launch->task_count; i++)
     keep[kept++] = making->tasks[i];
+  keep[kept++] = launch->gate;
   keep[kept++] = launch->template;
   keep[kept++] = launch->keeper;
   keep[kept++] = launch->userns.fd;
@@ -161,25 +167,18 @@ static struct jail *remember(struct keeper *keeper, const struct making *making,
   jail->id = making->launch.start->id;
   jail->userns = making->launch.userns;
   jail->channel = -1;
+  jail->gate = -1;
+  jail->mounts = -1;
   jail->next = keeper->jails;
   keeper->jails = jail;
   return jail;
 }
 
-void jail_start(struct keeper *keeper, const struct record *record, int *fds,
-                size_t count)
+struct jail *jail_make(struct keeper *keeper, const struct record *record,
+                       const int *fds, size_t count, int gate,
+                       struct jb_report *report)
 {
   const struct jb_start *start = (const void *)record->base;
-  if (record->size < sizeof(*start) || start->channel < 0 ||
-      (size_t)start->channel >= count || start->name[JB_NAME_SIZE - 1] != '\0')
-    return;
-  if (count < start->fds) {
-    /* The kernel drops what finds no free number here, and says nothing. */
-    struct jb_report report;
-    (void)refuse(&report, JB_STEP_STDIO, -JB_EMFILE, -1, "keeper");
-    (void)channel_send(fds[start->channel], &report, sizeof(report), NULL, 0);
-    return;
-  }
   struct making making = {
     .launch = {.record = *record,
                .start = start,
@@ -187,6 +186,7 @@ void jail_start(struct keeper *keeper, const struct record *record, int *fds,
                .prepared = keeper->prepared,
                .fds = fds,
                .fd_count = count,
+               .gate = gate,
                .cpu_file = -1,
                .template = keeper->template,
                .keeper = keeper->self,
@@ -216,10 +216,6 @@ void jail_start(struct keeper *keeper, const struct record *record, int *fds,
     if (pid > 0) {
       jail->pid = (int)pid;
       jail->pidfd = pidfd;
-      if (start->listener >= 0 && keeper->outlive)
-        visitors_open(&keeper->visitors, start, fds, count);
-      jail->channel =
-        (int)sys_fcntl(fds[start->channel], F_DUPFD_CLOEXEC, KEEPER_LOCK + 1);
     } else {
       (void)refuse(&making.report, JB_STEP_CLONE, pid, -1, "clone3");
       forget(keeper, jail);
@@ -233,12 +229,40 @@ void jail_start(struct keeper *keeper, const struct record *record, int *fds,
   if (making.launch.cpu_file >= 0)
     (void)sys_close(making.launch.cpu_file);
   rooms_close(&making.launch.rooms);
-  if (jail != NULL)
+  if (jail == NULL) {
+    (void)groups_remove(record, start->groups, start->name, false);
+    userns_release(&keeper->ids, &making.launch.userns);
+    *report = making.report;
+  }
+  return jail;
+}
+
+void jail_start(struct keeper *keeper, const struct record *record, int *fds,
+                size_t count)
+{
+  const struct jb_start *start = (const void *)record->base;
+  struct jb_report report = {.index = -1};
+  if (record->size < sizeof(*start) || start->channel < 0 ||
+      (size_t)start->channel >= count || start->name[JB_NAME_SIZE - 1] != '\0')
     return;
-  (void)channel_send(fds[start->channel], &making.report, sizeof(making.report),
-                     NULL, 0);
-  (void)groups_remove(record, start->groups, start->name, false);
-  userns_release(&keeper->ids, &making.launch.userns);
+  struct jail *jail = NULL;
+  if (count < start->fds) {
+    /* The kernel drops what finds no free number here, and says nothing. */
+    (void)refuse(&report, JB_STEP_STDIO, -JB_EMFILE, -1, "keeper");
+  } else {
+    jail = ahead_take(keeper, record, fds, count);
+    if (jail == NULL)
+      jail = jail_make(keeper, record, fds, count, -1, &report);
+  }
+  if (jail == NULL) {
+    (void)channel_send(fds[start->channel], &report, sizeof(report), NULL, 0);
+    return;
+  }
+  keeper->rush = clock_now() + RUSH_NS;
+  if (start->listener >= 0 && keeper->outlive)
+    visitors_open(&keeper->visitors, start, fds, count);
+  jail->channel =
+    (int)sys_fcntl(fds[start->channel], F_DUPFD_CLOEXEC, KEEPER_LOCK + 1);
 }
 
 /* ---- ending ------------------------------------------------------------- */
@@ -277,6 +301,35 @@ static void collect(struct jail *jail)
   }
 }
 
+static void tell(const struct jail *jail)
+{
+  size_t used = 0;
+  for (size_t i = 0; i < jail->gone.collected; i++)
+    used += jail->gone.lengths[i];
+  if (jail->channel >= 0)
+    (void)channel_send(jail->channel, &jail->gone,
+                       offsetof(struct jb_gone, texts) + used, NULL, 0);
+}
+
+/* The mounts of a jail that nobody sees any more are taken down later: it takes
+ * the kernel half a millisecond, which whoever waits for us need not. */
+static void bury(struct keeper *keeper, struct jail *jail)
+{
+  if (jail->mounts < 0)
+    return;
+  if (keeper->grave_count == GRAVES_MAX)
+    (void)jails_bury(keeper);
+  keeper->graves[keeper->grave_count++] = jail->mounts;
+}
+
+bool jails_bury(struct keeper *keeper)
+{
+  if (keeper->grave_count == 0)
+    return false;
+  (void)sys_close(keeper->graves[--keeper->grave_count]);
+  return true;
+}
+
 /* Take away what stands outside of the jail; false while it is busy. */
 static bool dispose(struct keeper *keeper, struct jail *jail, uint64_t now)
 {
@@ -286,12 +339,11 @@ static bool dispose(struct keeper *keeper, struct jail *jail, uint64_t now)
     return false;
   jail->gone.cleanup_errno = left;
   keeper->left = keeper->left || left != 0;
-  size_t used = 0;
-  for (size_t i = 0; i < jail->gone.collected; i++)
-    used += jail->gone.lengths[i];
-  (void)channel_send(jail->channel, &jail->gone,
-                     offsetof(struct jb_gone, texts) + used, NULL, 0);
-  (void)sys_close(jail->channel);
+  tell(jail);
+  keeper->rush = 0;
+  if (jail->channel >= 0)
+    (void)sys_close(jail->channel);
+  bury(keeper, jail);
   if ((start->flags & JB_START_LAYER) != 0 && !jail->released) {
     jail->pid = JAIL_RESTING;
     return true;
@@ -325,6 +377,8 @@ void jails_reap(struct keeper *keeper)
     if (jail == NULL)
       continue;
     jail->pid = JAIL_ENDED;
+    if (jail->gate >= 0)
+      ahead_ended(keeper, jail);
     (void)sys_close(jail->pidfd);
     jail->linger = clock_now() + LINGER_NS;
     jail->gone.message = JB_MESSAGE_GONE;
@@ -373,6 +427,8 @@ void jail_kill(struct keeper *keeper, const struct record *record)
   const struct jb_kill *request = (const void *)record->base;
   if (record->size < sizeof(*request))
     return;
+  if (request->id == 0)
+    ahead_forget(keeper);
   for (struct jail *jail = keeper->jails, *next; jail != NULL; jail = next) {
     next = jail->next;
     if (jail->id != request->id)

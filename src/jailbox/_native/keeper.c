@@ -15,6 +15,7 @@
 
 #define LINGER_POLL_NS 2000000u
 #define FILES_ENOUGH 65536u
+#define FIXED_POLLS 4
 
 /* ---- the end ------------------------------------------------------------- */
 
@@ -64,8 +65,11 @@ static void prepare_tree(struct keeper *keeper, const struct record *record,
     return;
   }
   int *kept = &keeper->prepared[request->number];
-  if (*kept >= 0)
+  if (*kept >= 0) {
+    /* Of what waits, nobody knows which tree of this number it has. */
+    ahead_forget(keeper);
     (void)sys_close(*kept);
+  }
   *kept = slots[0];
   struct jb_ready ready = {.message = JB_MESSAGE_READY};
   (void)channel_send(channel, &ready, sizeof(ready), NULL, 0);
@@ -156,15 +160,20 @@ static int prepare(struct keeper *keeper, struct jb_report *report)
   if (ids_configure(&keeper->ids, keeper->self, config, &keeper->config,
                     report) < 0)
     return -1;
+  /* Without it (EMFILE) nothing is made ahead. */
+  keeper->mounts =
+    (int)sys_openat(AT_FDCWD, "/proc/self/mountinfo", O_RDONLY | O_CLOEXEC, 0);
   keeper->template = template_make(keeper->self, report);
   return keeper->template < 0 ? -1 : 0;
 }
 
-/* Make one thing that the next jail will want.  Returns whether there is more
- * to make. */
+/* Make the next jail, or one thing that it will want, or clear away what the
+ * last one left.  Returns whether there is more to do. */
 static bool stock_up(struct keeper *keeper)
 {
   struct jb_report ignored;
+  if (ahead_make(keeper) || jails_bury(keeper))
+    return true;
   if (keeper->ready_count < READY_MAX) {
     if (userns_make(&keeper->ids, &keeper->ready[keeper->ready_count],
                     &ignored) < 0)
@@ -192,6 +201,17 @@ static bool quiet(const struct keeper *keeper)
   return sys_ppoll(fds, 2, &now) == 0;
 }
 
+/* A program that has just been started needs the processors more than we do:
+ * nanoseconds until it has had them, 0 for now. */
+static uint64_t rush_left(struct keeper *keeper)
+{
+  uint64_t now = clock_now();
+  if (now < keeper->rush)
+    return keeper->rush - now;
+  keeper->rush = 0;
+  return 0;
+}
+
 static void serve(struct keeper *keeper, char *buffer, size_t size)
 {
   char info[128];
@@ -201,19 +221,37 @@ static void serve(struct keeper *keeper, char *buffer, size_t size)
     if ((keeper->ending || !connected) && jails_none_run(keeper) &&
         workers_idle(&keeper->workers) && !visitors_expected(&keeper->visitors))
       leave(keeper);
-    struct jb_pollfd fds[3 + VISITORS_POLLS + WORKERS_MAX] = {
+    /* Who outlives its host has one jail, and will not have another. */
+    uint64_t rush = rush_left(keeper);
+    while (rush == 0 && connected && !keeper->ending && !keeper->outlive &&
+           quiet(keeper) && stock_up(keeper))
+      continue;
+    uint64_t wait = ahead_expire(keeper);
+    if (lingering && (wait == 0 || wait > LINGER_POLL_NS))
+      wait = LINGER_POLL_NS;
+    if (rush != 0 && (wait == 0 || wait > rush))
+      wait = rush;
+    struct jb_pollfd fds[FIXED_POLLS + VISITORS_POLLS + WORKERS_MAX] = {
       {.fd = keeper->signals, .events = JB_POLLIN},
       {.fd = connected ? KEEPER_SOCKET : -1, .events = JB_POLLIN},
       {.fd = keeper->outlive || keeper->ending ? -1 : KEEPER_HOST,
        .events = JB_POLLIN},
+      {.fd = ahead_waits(keeper) ? keeper->mounts : -1, .events = JB_POLLPRI},
     };
-    size_t watched = visitors_watch(&keeper->visitors, fds + 3);
-    struct __kernel_timespec soon = {.tv_nsec = LINGER_POLL_NS};
-    struct jb_pollfd *working = fds + 3 + watched;
+    struct __kernel_timespec soon = {
+      .tv_sec = (long long)(wait / 1000000000u),
+      .tv_nsec = (long long)(wait % 1000000000u),
+    };
+    struct jb_pollfd *visiting = fds + FIXED_POLLS;
+    size_t watched = visitors_watch(&keeper->visitors, visiting);
+    struct jb_pollfd *working = visiting + watched;
     size_t workers = workers_watch(&keeper->workers, working);
-    (void)sys_ppoll(fds, 3 + watched + workers, lingering ? &soon : NULL);
+    (void)sys_ppoll(fds, FIXED_POLLS + watched + workers,
+                    wait == 0 ? NULL : &soon);
+    if (fds[3].revents != 0)
+      ahead_forget(keeper);
     workers_look(&keeper->workers, working, workers);
-    if (visitors_serve(&keeper->visitors, fds + 3, watched, buffer, size))
+    if (visitors_serve(&keeper->visitors, visiting, watched, buffer, size))
       kill_all(keeper);
     if ((fds[0].revents & JB_POLLIN) != 0) {
       (void)sys_read(keeper->signals, info, sizeof(info));
@@ -227,10 +265,6 @@ static void serve(struct keeper *keeper, char *buffer, size_t size)
       keeper->ending = true;
       kill_all(keeper);
     }
-    /* Who outlives its host has one jail, and will not have another. */
-    while (connected && !keeper->ending && !keeper->outlive && quiet(keeper) &&
-           stock_up(keeper))
-      continue;
   }
 }
 
@@ -238,7 +272,7 @@ void keeper_main(void)
 {
   /* In this frame, which lasts as long as the keeper: nothing is static. */
   char config[8192] __attribute__((aligned(8)));
-  struct keeper keeper = {.template = -1};
+  struct keeper keeper = {.template = -1, .mounts = -1};
   struct jb_report report = {.index = -1};
   size_t count = 0;
   int fd = -1;
@@ -266,6 +300,7 @@ void keeper_main(void)
                      JB_MAP_PRIVATE_ANONYMOUS, -1, 0);
   if (at < 0 && at > -4096)
     leave(&keeper);
+  keeper.rush = clock_now() + RUSH_NS;
   serve(&keeper, (char *)at, JB_MESSAGE_SIZE);
   leave(&keeper);
 }

@@ -1,7 +1,7 @@
 /* keeper.h - what the roles of the helper share.
  *
- * FLOORS  sys.h < channel < ops, program < jail, supervisor < jails < keeper.
- *         groups, userns, rooms and template stand beside ops. */
+ * FLOORS  sys.h < channel < ops, program < jail, supervisor < jails < ahead
+ *         < keeper.  groups, userns, rooms, template and gate stand beside ops. */
 #ifndef JB_KEEPER_H
 #define JB_KEEPER_H
 
@@ -45,8 +45,9 @@ struct launch {
   const struct jb_start *start; /* NULL: only a PREPARE */
   struct jb_span ops;
   const int *prepared; /* JB_PREPARED_MAX descriptors */
-  const int *fds;
+  const int *fds;      /* -1: one that comes with the START (gate) */
   size_t fd_count;
+  int gate; /* where a jail that is made ahead waits for its START, or -1 */
   const int *tasks; /* v1 tasks files to write "0" to */
   size_t task_count;
   int cpu_file; /* what the cpu budget is read from, or -1 */
@@ -54,6 +55,7 @@ struct launch {
   int keeper;   /* pidfd of the keeper */
   struct userns userns;
   struct rooms rooms;
+  bool own_rooms; /* it makes them itself */
   uint32_t id_count;
   bool rootless;
 };
@@ -93,6 +95,8 @@ void userns_release(struct ids *ids, const struct userns *userns);
 /* rooms.c */
 int rooms_make(bool net, struct rooms *out, struct jb_report *report);
 void rooms_close(struct rooms *rooms);
+/* Make and enter them. */
+int rooms_enter(bool net, struct jb_report *report);
 
 /* template.c */
 int template_make(int keeper, struct jb_report *report);
@@ -145,11 +149,22 @@ struct layer {
   struct overlay overlays[JB_OVERLAYS_MAX];
 };
 
+/* gate.c */
+#define GATE_SIZE 65536
+
+/* Wait for the START.  As message_receive(). */
+long gate_wait(int gate, char *buffer, size_t size, struct message *message);
+
+/* It will not be: say so to whoever has come through the gate already. */
+void gate_refuse(int gate, const struct jb_report *report);
+
 /* supervisor.c: the life of an init, after jail.c made it one */
 __attribute__((noreturn)) void init_main(const struct launch *launch,
                                          const struct layer *layer);
 
 /* jail.c: what a fresh child does until it is an init */
+void launch_refuse(const struct launch *launch, const struct jb_report *report,
+                   const int *fds, size_t count);
 __attribute__((noreturn)) void jail_main(const struct launch *launch);
 
 /* visitors.c: a jail that outlives its host, and who asks for it */

@@ -56,6 +56,16 @@ __attribute__((noinline)) static void furnish(void *argument)
   sys_exit_group(0);
 }
 
+int rooms_enter(bool net, struct jb_report *report)
+{
+  long rc =
+    sys_unshare(CLONE_NEWIPC | CLONE_NEWUTS | (net ? CLONE_NEWNET : 0u));
+  if (rc < 0)
+    return refuse(report, JB_STEP_ENTER, rc, -1, "unshare");
+  rc = net ? loopback_up() : 0;
+  return rc < 0 ? refuse(report, JB_STEP_LOOPBACK, rc, -1, "lo") : 0;
+}
+
 void rooms_close(struct rooms *rooms)
 {
   int *fds[] = {&rooms->net, &rooms->ipc, &rooms->uts};

@@ -25,6 +25,9 @@
 #define CPU_POLL_FLOOR_NS 4000000u
 #define END_TREE_NS 5000000000u
 #define CPUCLOCK_SCHED 2
+/* Large enough for every request that is not in a memfd; in the frame of who
+ * supervises, because nothing here is static. */
+#define REQUEST_SIZE GATE_SIZE
 #define INIT_CAPABILITIES                                                      \
   ((uint64_t)1 << CAP_CHOWN | (uint64_t)1 << CAP_DAC_OVERRIDE |                \
    (uint64_t)1 << CAP_FOWNER | (uint64_t)1 << CAP_FSETID |                     \
@@ -437,7 +440,8 @@ static bool start_program(struct supervisor *self, const struct record *record,
   return true;
 }
 
-__attribute__((noreturn)) static void supervise(struct supervisor *self);
+__attribute__((noreturn)) static void supervise(struct supervisor *self,
+                                                char *buffer);
 
 static int watch_children(void)
 {
@@ -493,6 +497,7 @@ monitor_main(const struct supervisor *init, const struct record *record,
                             .bounding = init->bounding,
                             .cpus = 1};
   struct jb_report report = {.index = -1};
+  char buffer[REQUEST_SIZE] __attribute__((aligned(8)));
   bool agent = (program->flags & JB_PROGRAM_AGENT) != 0;
   (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-exec", 0, 0,
                   0);
@@ -518,7 +523,7 @@ monitor_main(const struct supervisor *init, const struct record *record,
   for (size_t i = 0; i < count; i++)
     if ((int32_t)i != program->channel)
       (void)sys_close(fds[i]);
-  supervise(&self);
+  supervise(&self, buffer);
 }
 
 static void exec_request(struct supervisor *self, const struct record *record,
@@ -576,13 +581,8 @@ static void drain(int signals)
     continue;
 }
 
-/* Large enough for every request that is not in a memfd; in the frame of the
- * loop, because nothing here is static. */
-#define REQUEST_SIZE 65536
-
-static void supervise(struct supervisor *self)
+static void supervise(struct supervisor *self, char *buffer)
 {
-  char buffer[REQUEST_SIZE] __attribute__((aligned(8)));
   for (;;) {
     uint64_t wait = until_due(self);
     struct __kernel_timespec timeout = {
@@ -615,7 +615,7 @@ static void supervise(struct supervisor *self)
       continue;
     }
     if ((fds[1].revents & JB_POLLIN) != 0 &&
-        take_request(self, buffer, sizeof(buffer)))
+        take_request(self, buffer, REQUEST_SIZE))
       continue;
     if ((fds[1].revents & (JB_POLLHUP | JB_POLLERR | JB_POLLIN)) != 0) {
       if (self->init)
@@ -676,14 +676,37 @@ static void keep_needed(const struct supervisor *self,
   close_others(keep, kept);
 }
 
+/* Wait for the START that this jail was made for, and make it ours. */
+static void pass_gate(struct supervisor *self, int gate, char *buffer,
+                      struct message *message)
+{
+  long got = gate_wait(gate, buffer, REQUEST_SIZE, message);
+  const struct jb_start *start = (const void *)message->record.base;
+  /* What the keeper sends is sound; it went away, or we have no descriptors. */
+  if (got < (long)sizeof(*start) || start->channel < 0 ||
+      (size_t)start->channel >= message->count)
+    sys_exit_group(0);
+  (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-init", 0, 0,
+                  0);
+  (void)sys_close(gate);
+  self->channel = message->fds[start->channel];
+  self->started = clock_now();
+}
+
 void init_main(const struct launch *launch, const struct layer *layer)
 {
   const struct jb_start *start = launch->start;
   const struct jb_program *program = &start->program;
+  const struct record *record = &launch->record;
+  const int *fds = launch->fds;
+  size_t fd_count = launch->fd_count;
+  bool ahead = launch->gate >= 0;
+  char buffer[REQUEST_SIZE] __attribute__((aligned(8)));
+  struct message message;
   struct supervisor self = {
     .init = true,
     .pipes = {-1, -1},
-    .channel = launch->fds[start->channel],
+    .channel = ahead ? launch->gate : fds[start->channel],
     .signals = watch_children(),
     .layer = layer,
     .cpu_file = launch->cpu_file,
@@ -693,15 +716,24 @@ void init_main(const struct launch *launch, const struct layer *layer)
     .started = clock_now(),
   };
   struct text key = text_into(self.cpu_key, sizeof(self.cpu_key));
-  text_add(&key, record_text(&launch->record, start->cpu_key));
+  text_add(&key, record_text(record, start->cpu_key));
   bool userns = (start->flags & JB_START_USERNS) != 0;
   self.bounding =
     userns ? bounding_drop(~(uint64_t)0, start->init_bounding) : ~(uint64_t)0;
 
   struct jb_report report = {.index = -1};
   if (confine(launch, &report) < 0) {
-    refuse_to(self.channel, &report);
+    launch_refuse(launch, &report, NULL, 0);
     sys_exit_group(1);
+  }
+  if (ahead) {
+    keep_needed(&self, launch, layer);
+    pass_gate(&self, launch->gate, buffer, &message);
+    record = &message.record;
+    start = (const void *)record->base;
+    program = &start->program;
+    fds = message.fds;
+    fd_count = message.count;
   }
   if ((start->flags & JB_START_LAYER) != 0 || program->argc == 0) {
     struct jb_ready ready = {.message = JB_MESSAGE_READY,
@@ -711,11 +743,17 @@ void init_main(const struct launch *launch, const struct layer *layer)
     (void)channel_send(self.channel, &ready, sizeof(ready), &layer->fd,
                        give ? 1 : 0);
   }
-  if (program->argc != 0 && !start_program(&self, &launch->record, program,
-                                           launch->fds, launch->fd_count))
+  if (program->argc != 0 &&
+      !start_program(&self, record, program, fds, fd_count))
     sys_exit_group(1);
   if (start->wall_ns != 0)
     self.deadline = self.started + start->wall_ns;
-  keep_needed(&self, launch, layer);
-  supervise(&self);
+  if (!ahead) {
+    keep_needed(&self, launch, layer);
+  } else {
+    for (size_t i = 0; i < fd_count; i++)
+      if (fds[i] != self.channel && fds[i] != self.log)
+        (void)sys_close(fds[i]);
+  }
+  supervise(&self, buffer);
 }

@@ -254,6 +254,7 @@ static inline long jb_clone_into(struct clone_args *args, size_t size,
 #define JB_SIG_SETMASK 2
 
 #define JB_POLLIN 0x001
+#define JB_POLLPRI 0x002
 #define JB_POLLOUT 0x004
 #define JB_POLLERR 0x008
 #define JB_POLLHUP 0x010
@@ -512,6 +513,16 @@ static inline long sys_utimensat(int dir, const char *path,
                                  int flags)
 {
   return JB_CALL4(__NR_utimensat, dir, path, times, flags);
+}
+
+static inline long sys_socketpair(int family, int type, int ends[2])
+{
+  return JB_CALL4(__NR_socketpair, family, type, 0, ends);
+}
+
+static inline long sys_shutdown(int socket, int how)
+{
+  return JB_CALL2(__NR_shutdown, socket, how);
 }
 
 static inline long sys_statx(int dir, const char *path, int flags,

@@ -191,6 +191,10 @@ class Keeper:
         """
         self._request(record, fds)
 
+    def settle(self) -> None:
+        """Throw away jails that were made before anybody asked for them."""
+        self.kill(0)
+
     def prepare(self, prepared: Prepared) -> int | None:
         """
         Find the number of a shared tree, building it if it is new.

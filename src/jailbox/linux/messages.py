@@ -36,6 +36,7 @@ __all__ = [
     "End",
     "Exited",
     "Gone",
+    "Inbox",
     "Message",
     "Ready",
     "Reason",
@@ -214,30 +215,44 @@ def parse(data: bytes) -> Message:
     return END
 
 
-def receive(channel: int) -> tuple[Message, int | None] | None:
-    """
-    Receive one message, without waiting; ``None`` if there is none yet.
+class Inbox:
+    """Room for one message, used again and again by one thread at a time."""
 
-    Returns:
-        The message, and the descriptor that came with it or ``None``; owned by the
-        caller.
-    """
-    buffer = ffi.new("char[]", _SIZE)
-    fd = ffi.new("int *", -1)
-    count = ffi.new("size_t *", 0)
-    got = -errno.ECONNRESET
-    while got == -errno.ECONNRESET:
-        # Said once, and before what is still waiting to be read, when the other side
-        # ended without having read all of ours: no reason to lose its last words.
-        got = lib.jb_receive(channel, buffer, _SIZE, fd, 1, count)
-    if got == -errno.EAGAIN:
-        return None
-    if got in {0, -errno.EPIPE}:
-        return END, None
-    if got < 0:
-        raise OSError(-got, os.strerror(-got))
-    message = parse(bytes(ffi.buffer(buffer, got)))
-    return message, fd[0] if count[0] else None
+    __slots__ = ("_buffer", "_count", "_fd")
+
+    def __init__(self) -> None:
+        self._buffer = ffi.new("char[]", _SIZE)
+        self._fd = ffi.new("int *", -1)
+        self._count = ffi.new("size_t *", 0)
+
+    def receive(self, channel: int) -> tuple[Message, int | None] | None:
+        """
+        Receive one message, without waiting; ``None`` if there is none yet.
+
+        Returns:
+            The message, and the descriptor that came with it or ``None``; owned by
+            the caller.
+        """
+        buffer, fd, count = self._buffer, self._fd, self._count
+        got = -errno.ECONNRESET
+        while got == -errno.ECONNRESET:
+            # Said once, and before what is still waiting to be read, when the other
+            # side ended without having read all of ours: no reason to lose its last
+            # words.
+            got = lib.jb_receive(channel, buffer, _SIZE, fd, 1, count)
+        if got == -errno.EAGAIN:
+            return None
+        if got in {0, -errno.EPIPE}:
+            return END, None
+        if got < 0:
+            raise OSError(-got, os.strerror(-got))
+        message = parse(ffi.buffer(buffer, got)[:])
+        return message, fd[0] if count[0] else None
+
+
+def receive(channel: int) -> tuple[Message, int | None] | None:
+    """Receive one message, as `Inbox.receive`."""
+    return Inbox().receive(channel)
 
 
 def refusal(report: Report) -> LaunchError:

@@ -576,6 +576,9 @@ class LaunchPlan:
 
         keep_layer: The layer and its ids outlast the jail.
 
+        ahead: The next jail like it may be made before it is asked for: what is done
+            to its root touches nothing that may change meanwhile.
+
         hostname: Host name.
 
         domainname: Domain name, as ``domainname(1)`` shows it.
@@ -613,6 +616,7 @@ class LaunchPlan:
     ops: tuple[Op, ...]
     layer: int = -1
     keep_layer: bool = False
+    ahead: bool = False
     hostname: str = ""
     domainname: str = ""
     oom_score_adj: int = 0

@@ -72,7 +72,7 @@ __all__ = [
 
 SPAN = struct.Struct("<II")
 PROGRAM = struct.Struct("<4I 8I 2I 2I 3Q 8I 7i I Q 2H i i I Q")
-START = struct.Struct("<II Q 64s II Q ii 10I QQ iI 4I Q 4I 3i i")
+START = struct.Struct("<II Q 64s II Q ii 10I QQ iI 4I Q 3I i 4i 2I")
 OP = struct.Struct("<II ii 4I QQ 4I")
 GROUP = struct.Struct("<4I II")
 SETTING = struct.Struct("<4I")
@@ -101,7 +101,7 @@ MESSAGE_EXITED, MESSAGE_GONE, MESSAGE_WORKED = 19, 20, 21
 _ID, _NAME, _FDS = 8, 16, 84  # where stamp_start() writes
 _NAME_SIZE = 64
 
-_USERNS, _NET, _LAYER, _KEYRING = 1, 2, 4, 8
+_USERNS, _NET, _LAYER, _KEYRING, _AHEAD = 1, 2, 4, 8, 16
 _INTO, _TASKS, _SHARED = 1, 2, 4
 _TTY, _AGENT, _NO_NEW_PRIVS, _KEEP_GROUPS, _MAKE_CWD, _LOG = 1, 2, 4, 8, 16, 32
 _QUIET = 64
@@ -249,6 +249,11 @@ class _Heap:
         joined = "".join(f"{item}\0" for item in items)
         return self.text(joined)
 
+    @property
+    def size(self) -> int:
+        """How many bytes were placed."""
+        return self._size
+
     def bytes(self) -> bytes:
         """Everything that was placed."""
         return b"".join(self._parts)
@@ -265,12 +270,11 @@ def _nanoseconds(seconds: float | None) -> int:
 
 def _program(
     heap: _Heap,
-    program: Program | None,
+    program: Program,
     fds: Descriptors,
     fault: tuple[int, int] = (0, 0),
+    landlock: Span = _NOTHING,
 ) -> bytes:
-    if program is None:
-        program = _NO_PROGRAM
     flags = (
         _TTY * (program.tty is not None)
         | _AGENT * program.agent
@@ -302,7 +306,7 @@ def _program(
         0,
         *heap.data(rlimits),
         *heap.data(program.seccomp),
-        *heap.data(program.landlock),
+        *landlock,
         *heap.data(program.affinity),
         fds.channel,
         _index(fds.stdin),
@@ -435,7 +439,8 @@ def encode_start(
         fault: In test builds: (step, errno) that is to be refused.
     """
     heap = _Heap(START.size + PROGRAM.size)
-    program = _program(heap, plan.program, fds, fault)
+    main = _NO_PROGRAM if plan.program is None else plan.program
+    # What all jails of a kind share comes first, and its size is told.
     groups = _groups(heap, plan.groups)
     collect = heap.data(
         b"".join(COLLECT.pack(c.group, 0, *heap.text(c.file)) for c in plan.collect)
@@ -444,6 +449,9 @@ def encode_start(
     hostname = heap.text(plan.hostname)
     domainname = heap.text(plan.domainname)
     cpu_file, cpu_key = heap.text(plan.cpu_file), heap.text(plan.cpu_key)
+    landlock = heap.data(main.landlock)
+    common = heap.size
+    program = _program(heap, main, fds, fault, landlock)
     rest = heap.bytes()
     fixed = START.pack(
         MESSAGE_START,
@@ -453,7 +461,8 @@ def encode_start(
         _USERNS * plan.userns
         | _NET * plan.network
         | _LAYER * plan.keep_layer
-        | _KEYRING,
+        | _KEYRING
+        | _AHEAD * plan.ahead,
         0,
         plan.namespaces,
         fds.channel,
@@ -477,6 +486,8 @@ def encode_start(
         _index(fds.hold),
         _index(fds.home),
         _index(fds.lease),
+        common,
+        0,
     )
     return bytearray(fixed + program + rest)
 

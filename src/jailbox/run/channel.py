@@ -16,10 +16,10 @@ from jailbox.linux.messages import (
     End,
     Exited,
     Gone,
+    Inbox,
     Ready,
     Report,
     Started,
-    receive,
 )
 from jailbox.linux.record import MESSAGE_SIGNAL, SIGNAL
 
@@ -53,6 +53,7 @@ class Channel:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._lock = threading.Lock()
+        self._inbox = Inbox()
         self.ready: Ready | None = None
         self.started: Started | None = None
         self.exited: Exited | None = None
@@ -81,7 +82,7 @@ class Channel:
         """Take every message that is there. Never waits."""
         with self._lock:
             while not self.over and self._fd >= 0:
-                received = receive(self._fd)
+                received = self._inbox.receive(self._fd)
                 if received is None:
                     return
                 message, fd = received

@@ -7,6 +7,7 @@ equal: `jailbox.engine.local` keeps it. What confines its programs is decided in
 """
 
 import posixpath
+from collections.abc import Iterable
 
 import attrs
 
@@ -135,6 +136,7 @@ def compile_container(
         hostname=hostname,
         domainname=spec.domainname or "",
         oom_score_adj=spec.limits.oom_score_adj or 0,
+        ahead=not (keep_layer or reuse or given) and _repeatable(spec, rootfs),
         wall=spec.limits.wall,
         cpu_time=spec.limits.cpu_time,
         cpu_group=clock_group,
@@ -146,6 +148,31 @@ def compile_container(
         degraded=confinement.degraded,
     )
     return Compiled(plan=plan, cgroups=cgroups, security=confinement)
+
+
+_OWN = ("/dev", "/proc", "/sys")
+
+
+def _repeatable(spec: ContainerSpec, rootfs: Rootfs) -> bool:
+    """
+    Whether the root comes out the same when it is made a moment earlier.
+
+    What is done in our own file systems does. A target that is looked up in a
+    directory which somebody may change meanwhile, or in another mount, may not.
+    """
+    security = spec.security
+    targets = {mount.target for mount in spec.mounts}
+    live = targets.union(place.target for place in (*rootfs.overlays, *rootfs.shown))
+    for path in targets.union(security.masked_paths, security.readonly_paths):
+        if _below(path, _OWN):
+            continue
+        if not rootfs.settled or _below(path, live - {path}):
+            return False
+    return True
+
+
+def _below(path: str, places: Iterable[str]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)
 
 
 # --- what must be there ------------------------------------------------------

@@ -98,6 +98,7 @@ def host_rootfs(*, network: bool = False) -> Rootfs:
         prepared=Prepared(key=f"host-{key}", ops=tuple(ops)),
         overlays=tuple(overlays),
         shown=tuple(shown),
+        settled=True,
         config=ImageConfig(env={"PATH": _search_path()}),
         passwd=PASSWD,
         group=GROUP,

@@ -55,6 +55,9 @@ class Rootfs:
 
         shown: Directories that cannot be written to.
 
+        settled: No layer ever changes, as those of a store never do, or there is none
+            but the prepared one.
+
         config: How the image wants to be run.
 
         passwd: Where users are looked up: the text of ``/etc/passwd``.
@@ -73,6 +76,7 @@ class Rootfs:
     prepared: Prepared | None = None
     overlays: tuple[Shown, ...] = ()
     shown: tuple[Shown, ...] = ()
+    settled: bool = False
     config: ImageConfig = ImageConfig()
     passwd: str = ""
     group: str = ""

@@ -9,7 +9,6 @@ document may also name content by an algorithm that is not known here. That is a
 Source: OCI image-spec, *descriptor.md*, "Digests".
 """
 
-import hashlib
 import re
 from typing import Protocol, Self, TypeAlias
 
@@ -104,10 +103,15 @@ class Digest:
         cls, data: bytes | bytearray | memoryview, algorithm: str = "sha256"
     ) -> Self:
         """Compute the digest of bytes."""
+        # Loaded when there is something to hash: it brings OpenSSL with it.
+        import hashlib
+
         return cls(algorithm, hashlib.new(_known(algorithm), data).hexdigest())
 
     def hasher(self) -> Hasher:
         """Begin to compute a digest of the same algorithm, to compare it with."""
+        import hashlib
+
         return hashlib.new(self.algorithm)
 
     @property

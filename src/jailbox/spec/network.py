@@ -7,7 +7,6 @@ sum when they exist.
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
 from typing import Literal, TypeAlias
 
 import attrs
@@ -36,6 +35,9 @@ def _address(value: object, argument: str) -> str:
     accepted = "an IPv4 or IPv6 address"
     if not isinstance(value, str):
         raise SpecTypeError(argument, "is no text", value=value, accepted=accepted)
+    # Loaded when there is an address to read: most programs have none.
+    from ipaddress import ip_address
+
     try:
         return str(ip_address(value))
     except ValueError:

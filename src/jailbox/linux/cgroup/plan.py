@@ -567,6 +567,9 @@ def _by_version(files: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
     return found
 
 
+_NOTHING = CgroupReport()
+
+
 def parse_collected(files: Mapping[str, bytes]) -> CgroupReport:
     """
     Read what the control groups of a jail counted.
@@ -576,8 +579,12 @@ def parse_collected(files: Mapping[str, bytes]) -> CgroupReport:
             ones are passed over.
     """
     split = _by_version(files)
-    old = v1.parse_collected(split["1"])
+    old = v1.parse_collected(split["1"]) if split["1"] else _NOTHING
+    if not split["2"]:
+        return old
     new = v2.parse_collected(split["2"])
+    if not split["1"]:
+        return new
     return CgroupReport(
         memory_peak=_either(new.memory_peak, old.memory_peak),
         oom_kills=new.oom_kills + old.oom_kills,
