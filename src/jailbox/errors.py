@@ -347,11 +347,17 @@ class ComposeError(SpecError):
         path: Where in the document: ``services.web.ports[0]``.
 
         line: Line, from 1, or ``None``.
+
+        kind: What sort of mistake it is: ``yaml``, ``schema`` (a wrong type, an
+            unknown key), ``interpolation``, ``cast`` (a variable's value does not fit),
+            ``cycle``, ``dotenv``, ``file`` (one is missing), ``reference`` (to what
+            is not defined), ``empty`` (no services, no image), or ``value``.
     """
 
     file: str
     path: str
     line: int | None
+    kind: str
 
     def __init__(
         self,
@@ -360,11 +366,13 @@ class ComposeError(SpecError):
         problem: str,
         *,
         line: int | None = None,
+        kind: str = "value",
         hint: str | None = None,
     ) -> None:
         self.file = file
         self.path = path
         self.line = line
+        self.kind = kind
         place = file if line is None else f"{file}:{line}"
         super().__init__(f"{place}: {path}", problem, hint=hint)
 

@@ -1,0 +1,188 @@
+"""
+The canonical form of a project: what ``docker compose config`` prints.
+
+Plain dictionaries, lists and scalars: sizes as text of bytes, durations as Go writes
+them, what is published as text.
+"""
+
+from collections.abc import Callable, Mapping as AnyMapping
+from typing import Any
+
+from jailbox.compose.tree import Mapping, Node, Path, Sequence, Tagged, problem
+from jailbox.compose.values import duration, size, text_of, written_duration
+
+__all__ = ["config"]
+
+Writer = Callable[[Node], Any]
+
+
+def config(document: Mapping) -> dict[str, Any]:
+    """
+    Write a normalized document.
+
+    Raises:
+        ComposeError: A size, a duration or a number makes no sense.
+    """
+    return _Printer(document).mapping(document, (), _DOCUMENT)
+
+
+def _size(node: Node) -> str:
+    return str(size(node))
+
+
+def _duration(node: Node) -> str:
+    return written_duration(duration(str(node)))
+
+
+def _float(node: Node) -> float:
+    return float(str(node))
+
+
+def _int(node: Node) -> int:
+    if isinstance(node, float) and node.is_integer():
+        return int(node)
+    return int(str(node))
+
+
+def _device_count(node: Node) -> int:
+    return _int(node)
+
+
+def _name(node: Node) -> str:
+    return text_of(node)
+
+
+_EACH_TEXT = {"*": _name}
+_BLKIO = {"*": {"*": {"rate": _size}}}
+_ULIMITS = {"*": {"": _int, "soft": _int, "hard": _int}}
+_UPDATE = {"delay": _duration, "monitor": _duration, "max_failure_ratio": _float}
+_GRANT = {"*": {"mode": _name}}
+_BUILD: dict[str, Any] = {
+    "args": _EACH_TEXT,
+    "labels": _EACH_TEXT,
+    "provenance": _name,
+    "sbom": _name,
+    "shm_size": _size,
+    "ulimits": _ULIMITS,
+    "secrets": _GRANT,
+}
+_SERVICE: dict[str, Any] = {
+    "annotations": _EACH_TEXT,
+    "blkio_config": {
+        "device_read_bps": _BLKIO["*"],
+        "device_write_bps": _BLKIO["*"],
+    },
+    "build": _BUILD,
+    "configs": _GRANT,
+    "cpus": _float,
+    "cpu_percent": _float,
+    "cpu_period": _name,
+    "cpu_quota": _name,
+    "deploy": {
+        "labels": _EACH_TEXT,
+        "update_config": _UPDATE,
+        "rollback_config": _UPDATE,
+        "resources": {
+            "limits": {"cpus": _float, "memory": _size, "pids": _int},
+            "reservations": {"cpus": _float, "memory": _size},
+        },
+        "restart_policy": {"delay": _duration, "window": _duration},
+    },
+    "healthcheck": {
+        "interval": _duration,
+        "timeout": _duration,
+        "start_period": _duration,
+        "start_interval": _duration,
+    },
+    "labels": _EACH_TEXT,
+    "logging": {"options": _EACH_TEXT},
+    "mem_limit": _size,
+    "mem_reservation": _size,
+    "memswap_limit": _size,
+    "networks": {"*": {"driver_opts": _EACH_TEXT}},
+    "pids_limit": _int,
+    "secrets": _GRANT,
+    "shm_size": _size,
+    "stop_grace_period": _duration,
+    "storage_opt": _EACH_TEXT,
+    "sysctls": _EACH_TEXT,
+    "ulimits": _ULIMITS,
+    "volumes": {"*": {"tmpfs": {"size": _size, "mode": _int}}},
+}
+_RESOURCE: dict[str, Any] = {"driver_opts": _EACH_TEXT, "labels": _EACH_TEXT}
+_DOCUMENT: dict[str, Any] = {
+    "services": {"*": _SERVICE},
+    "networks": {"*": _RESOURCE},
+    "volumes": {"*": _RESOURCE},
+    "secrets": {"*": _RESOURCE},
+    "configs": {"*": _RESOURCE},
+}
+
+
+class _Printer:
+    def __init__(self, root: Mapping) -> None:
+        self.root = root
+
+    def mapping(self, node: Mapping, path: Path, rules: AnyMapping[str, Any]) -> Any:
+        found: dict[str, Any] = {}
+        for key, value in node.items():
+            rule = rules.get(key, rules.get("*"))
+            where = (*path, key)
+            if key == "environment" and len(path) == 2:
+                found[key] = _environment(value)
+            elif key == "extra_hosts":
+                found[key] = _hosts(value)
+            elif key == "ssh" and path[-1:] == ("build",):
+                found[key] = _ssh(value)
+            else:
+                found[key] = self.node(value, where, rule)
+        if len(path) == 2 and path[0] == "services":
+            found.setdefault("command", None)
+            found.setdefault("entrypoint", None)
+            found.pop("env_file", None)
+            found.pop("label_file", None)
+        return found
+
+    def node(self, node: Node, path: Path, rule: Any) -> Any:
+        if isinstance(node, Tagged):
+            return self.node(node.value, path, rule)
+        if isinstance(node, Mapping):
+            return self.mapping(node, path, rule if isinstance(rule, dict) else {})
+        if isinstance(node, Sequence):
+            inner = rule.get("*") if isinstance(rule, dict) else rule
+            return [
+                self.node(value, (*path, index), inner)
+                for index, value in enumerate(node)
+            ]
+        if isinstance(rule, dict):
+            rule = rule.get("")
+        if rule is None or (node is None and rule is not _name):
+            return node
+        try:
+            return rule(node)
+        except ValueError as error:
+            text = str(error)
+            if not text.startswith("is "):
+                text = f"is {node!r}, which is no number"
+            raise problem(self.root, path, text) from None
+
+
+def _environment(node: Node) -> Any:
+    assert isinstance(node, Mapping)
+    return {
+        key: None if value is None else text_of(value) for key, value in node.items()
+    }
+
+
+def _hosts(node: Node) -> list[str]:
+    assert isinstance(node, Mapping)
+    return sorted(
+        f"{name}={address}"
+        for name, addresses in node.items()
+        for address in (addresses if isinstance(addresses, Sequence) else [addresses])
+    )
+
+
+def _ssh(node: Node) -> list[str]:
+    assert isinstance(node, Mapping)
+    return [f"{key}: {value}" if value else key for key, value in node.items()]

@@ -1,0 +1,136 @@
+"""
+What a compose file means without saying it.
+
+Names, the default network, dependencies that follow from links and shared namespaces,
+what files of variables hold. After this the document says everything.
+"""
+
+from collections.abc import Callable, Mapping as AnyMapping
+
+from jailbox.compose.tree import Mapping, Node, Sequence
+from jailbox.compose.values import text_of
+
+__all__ = ["normalized"]
+
+_SHARED = ("network_mode", "ipc", "pid", "uts", "cgroup")
+
+
+def normalized(
+    document: Mapping, name: str, variable: Callable[[str], str | None]
+) -> Mapping:
+    """
+    Return *document* with what it does not say.
+
+    Args:
+        document: A canonical document.
+
+        name: The name of the project.
+
+        variable: The value of a variable of the environment, or ``None``.
+    """
+    result = document.like()
+    for key, value in document.items():
+        result.put(key, value, document.places.get(key))
+    result["name"] = name
+    result.pop("version", None)
+    services = _changed(result.get("services"), lambda _n, s: _service(s, variable))
+    result["services"] = services
+    networks = _changed(result.get("networks"), lambda _n, value: value)
+    networks.setdefault("default", Mapping())
+    result["networks"] = networks
+    for kind in ("networks", "volumes", "secrets", "configs"):
+        things = result.get(kind)
+        if isinstance(things, Mapping):
+            result[kind] = _changed(things, lambda key, thing: _named(key, thing, name))
+    return result
+
+
+def _changed(node: Node, change: Callable[[str, Mapping], Mapping]) -> Mapping:
+    if not isinstance(node, Mapping):
+        return Mapping()
+    fresh = node.like()
+    for key, value in node.items():
+        known = Mapping(node.places.get(key))
+        if isinstance(value, Mapping):
+            for inner, one in value.items():
+                known.put(inner, one, value.places.get(inner))
+        fresh.put(key, change(key, known), node.places.get(key))
+    return fresh
+
+
+def _named(key: str, thing: Mapping, project: str) -> Mapping:
+    if not thing.get("name"):
+        external = thing.get("external") is True
+        thing["name"] = key if external else f"{project}_{key}"
+    return thing
+
+
+def _service(service: Mapping, variable: Callable[[str], str | None]) -> Mapping:
+    if (
+        not service.get("networks")
+        and not service.get("network_mode")
+        and not service.get("provider")
+    ):
+        default = Mapping()
+        default["default"] = None
+        service["networks"] = default
+    if service.get("pull_policy") == "if_not_present":
+        service["pull_policy"] = "missing"
+    build = service.get("build")
+    if isinstance(build, Mapping):
+        service["build"] = _build(build, variable)
+    _implied(service)
+    return service
+
+
+def _build(build: Mapping, variable: Callable[[str], str | None]) -> Mapping:
+    fresh = build.like()
+    for key, value in build.items():
+        fresh.put(key, value, build.places.get(key))
+    if not fresh.get("dockerfile") and not fresh.get("dockerfile_inline"):
+        fresh["dockerfile"] = "Dockerfile"
+    arguments = fresh.get("args")
+    if isinstance(arguments, Mapping):
+        fresh["args"] = resolved(arguments, variable)
+    return fresh
+
+
+def resolved(
+    values: AnyMapping[str, Node], variable: Callable[[str], str | None]
+) -> Mapping:
+    """Give names without a value what the environment has; what has none stays so."""
+    fresh = Mapping()
+    for key, value in values.items():
+        fresh[key] = variable(key) if value is None else text_of(value)
+    return fresh
+
+
+def _implied(service: Mapping) -> None:
+    """Depend on what is linked to, and on what namespaces or volumes are shared with."""
+    wishes: list[tuple[str, bool]] = []
+    links = service.get("links")
+    for link in links if isinstance(links, Sequence) else ():
+        wishes.append((str(link).partition(":")[0], True))
+    for key in _SHARED:
+        mode = service.get(key)
+        if isinstance(mode, str) and mode.startswith("service:"):
+            wishes.append((mode.removeprefix("service:"), True))
+    shared = service.get("volumes_from")
+    for source in shared if isinstance(shared, Sequence) else ():
+        if not str(source).startswith("container:"):
+            wishes.append((str(source).partition(":")[0], False))
+    known = service.get("depends_on")
+    depends = Mapping()
+    if isinstance(known, Mapping):
+        for key, value in known.items():
+            depends.put(key, value, known.places.get(key))
+    for name, restart in wishes:
+        if name not in depends:
+            full = Mapping()
+            full["condition"] = "service_started"
+            full["required"] = True
+            if restart:
+                full["restart"] = True
+            depends[name] = full
+    if depends:
+        service["depends_on"] = depends
