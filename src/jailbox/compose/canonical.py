@@ -7,6 +7,7 @@ what is written stays. Relative paths are made absolute here too, since the file
 stand in is still known.
 """
 
+import posixpath
 import shlex
 from collections.abc import Callable
 
@@ -126,6 +127,9 @@ class _Writer:
 
     def service(self, node: Node, path: Path) -> Node:
         named = self.named_things
+        # The name of `develop` while it was an experiment.
+        if isinstance(node, Mapping) and "x-develop" in node and "develop" not in node:
+            node.put("develop", node.pop("x-develop"), node.places.get("x-develop"))
         return self.fields(
             {
                 "annotations": self.mapping,
@@ -164,7 +168,7 @@ class _Writer:
                 "dns_search": self.row,
                 "entrypoint": self.command,
                 "env_file": self.env_file,
-                "environment": self.mapping,
+                "environment": self.variables,
                 "expose": self.list_of(self.text),
                 "extends": self.extends,
                 "extra_hosts": self.hosts,
@@ -190,10 +194,16 @@ class _Writer:
     def build(self, node: Node, path: Path) -> Node:
         if isinstance(node, str):
             node = _one(node=node, key="context", like=self.root)
+        if isinstance(node, Mapping) and "context" not in node:
+            full = node.like()
+            full.put("context", ".", node.place)
+            for key, value in node.items():
+                full.put(key, value, node.places.get(key))
+            node = full
         return self.fields(
             {
                 "context": self.context,
-                "args": self.mapping,
+                "args": self.variables,
                 "ssh": self.ssh,
                 "labels": self.mapping,
                 "additional_contexts": self.contexts,
@@ -212,7 +222,7 @@ class _Writer:
         options = fresh.get("driver_opts") if isinstance(fresh, Mapping) else None
         if isinstance(options, Mapping) and isinstance(fresh, Mapping):
             bound = "bind" in str(options.get("o", "")).split(",")
-            if bound and isinstance(device := options.get("device"), str) and device:
+            if bound and isinstance(options.get("device"), str):
                 changed = self.fields({"device": self.path})(options, path)
                 fresh.put("driver_opts", changed, fresh.places.get("driver_opts"))
         return fresh
@@ -290,6 +300,15 @@ class _Writer:
             fresh.put(name, value if equals else None, place)
         return fresh
 
+    def variables(self, node: Node, path: Path) -> Node:
+        found = self.mapping(node, path)
+        for name in found if isinstance(found, Mapping) else ():
+            if name != name.rstrip():
+                raise self.wrong(
+                    (*path, name), "ends in a space; no name of a variable does"
+                )
+        return found
+
     def command(self, node: Node, path: Path) -> Node:
         """Text is split as a shell splits words; nothing is expanded."""
         if not isinstance(node, str):
@@ -304,9 +323,13 @@ class _Writer:
         return row
 
     def hook(self, node: Node, path: Path) -> Node:
-        return self.fields({"command": self.command, "environment": self.mapping})(
-            node, path
-        )
+        return self.fields(
+            {
+                "command": self.command,
+                "entrypoint": self.command,
+                "environment": self.variables,
+            }
+        )(node, path)
 
     def test(self, node: Node, _path: Path) -> Node:
         if not isinstance(node, str):
@@ -494,8 +517,10 @@ class _Writer:
         else:
             return node
         source = full.get("source")
-        if full.get("type") == "bind" and isinstance(source, str) and source:
+        if full.get("type") == "bind" and isinstance(source, str):
             full.put("source", self.base.join(source))
+        if isinstance(target := full.get("target"), str) and target:
+            full.put("target", posixpath.normpath(target))
         if full.get("type") == "bind":
             full.setdefault("bind", Mapping())
         if full.get("type") == "volume":

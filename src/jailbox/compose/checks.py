@@ -33,8 +33,7 @@ def check_references(document: Mapping, disabled: Iterable[str] = ()) -> None:
     secrets = document.get("secrets")
     for name, secret in secrets.items() if isinstance(secrets, Mapping) else ():
         if isinstance(secret, Mapping) and not (
-            secret.keys() & {"file", "environment", "driver"}
-            or secret.get("external") is True
+            secret.keys() & {"file", "environment"} or secret.get("external") is True
         ):
             raise checker.wrong(
                 ("secrets", name), "must have either 'file' or 'environment'"
@@ -67,13 +66,12 @@ class _Checker:
         if kind == "services" and name in self.disabled:
             guess = "; it is defined, and its profile is not enabled"
         what = kind.removesuffix("s")
-        raise self.wrong(path, f"names the {what} {name!r}, which is none{guess}",
-                         "reference")
+        raise self.wrong(
+            path, f"names the {what} {name!r}, which is none{guess}", "reference"
+        )
 
     def config(self, name: str, config: Mapping) -> None:
-        sources = [
-            key for key in ("file", "content", "environment") if config.get(key)
-        ]
+        sources = [key for key in ("file", "content", "environment") if config.get(key)]
         path = ("configs", name)
         if len(sources) > 1:
             raise self.wrong(path, f"has {' and '.join(sources)}; only one can be")

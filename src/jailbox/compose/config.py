@@ -5,9 +5,11 @@ Plain dictionaries, lists and scalars: sizes as text of bytes, durations as Go w
 them, what is published as text.
 """
 
-from collections.abc import Callable, Mapping as AnyMapping
+from collections.abc import Callable
 from typing import Any
 
+from jailbox.compose.schema import DOCUMENT, SERVICE
+from jailbox.compose.shape import Anything, Either, Keys, ListOf, MapOf, Shape
 from jailbox.compose.tree import Mapping, Node, Path, Sequence, Tagged, problem
 from jailbox.compose.values import duration, size, text_of, written_duration
 
@@ -23,7 +25,8 @@ def config(document: Mapping) -> dict[str, Any]:
     Raises:
         ComposeError: A size, a duration or a number makes no sense.
     """
-    return _Printer(document).mapping(document, (), _DOCUMENT)
+    found: dict[str, Any] = _Printer(document).node(document, (), _DOCUMENT, DOCUMENT)
+    return found
 
 
 def _size(node: Node) -> str:
@@ -44,8 +47,9 @@ def _int(node: Node) -> int:
     return int(str(node))
 
 
-def _device_count(node: Node) -> int:
-    return _int(node)
+def _mode(node: Node) -> str:
+    number = int(node, 8) if isinstance(node, str) else _int(node)
+    return f"{number:04o}"
 
 
 def _name(node: Node) -> str:
@@ -56,7 +60,7 @@ _EACH_TEXT = {"*": _name}
 _BLKIO = {"*": {"*": {"rate": _size}}}
 _ULIMITS = {"*": {"": _int, "soft": _int, "hard": _int}}
 _UPDATE = {"delay": _duration, "monitor": _duration, "max_failure_ratio": _float}
-_GRANT = {"*": {"mode": _name}}
+_GRANT = {"*": {"mode": _mode}}
 _BUILD: dict[str, Any] = {
     "args": _EACH_TEXT,
     "labels": _EACH_TEXT,
@@ -84,10 +88,15 @@ _SERVICE: dict[str, Any] = {
         "rollback_config": _UPDATE,
         "resources": {
             "limits": {"cpus": _float, "memory": _size, "pids": _int},
-            "reservations": {"cpus": _float, "memory": _size},
+            "reservations": {
+                "cpus": _float,
+                "memory": _size,
+                "devices": {"*": {"options": _EACH_TEXT}},
+            },
         },
         "restart_policy": {"delay": _duration, "window": _duration},
     },
+    "gpus": {"*": {"options": _EACH_TEXT}},
     "healthcheck": {
         "interval": _duration,
         "timeout": _duration,
@@ -107,7 +116,7 @@ _SERVICE: dict[str, Any] = {
     "storage_opt": _EACH_TEXT,
     "sysctls": _EACH_TEXT,
     "ulimits": _ULIMITS,
-    "volumes": {"*": {"tmpfs": {"size": _size, "mode": _int}}},
+    "volumes": {"*": {"tmpfs": {"size": _size, "mode": _mode}}},
 }
 _RESOURCE: dict[str, Any] = {"driver_opts": _EACH_TEXT, "labels": _EACH_TEXT}
 _DOCUMENT: dict[str, Any] = {
@@ -123,41 +132,52 @@ class _Printer:
     def __init__(self, root: Mapping) -> None:
         self.root = root
 
-    def mapping(self, node: Mapping, path: Path, rules: AnyMapping[str, Any]) -> Any:
+    def mapping(self, node: Mapping, path: Path, rules: Any, shape: Shape) -> Any:
         found: dict[str, Any] = {}
+        known = isinstance(shape, Keys)
         for key, value in node.items():
-            rule = rules.get(key, rules.get("*"))
-            where = (*path, key)
-            if key == "environment" and len(path) == 2:
+            if known and path and key.startswith("x-"):
+                continue
+            if key == "environment" and path[:1] == ("services",):
                 found[key] = _environment(value)
             elif key == "extra_hosts":
                 found[key] = _hosts(value)
             elif key == "ssh" and path[-1:] == ("build",):
                 found[key] = _ssh(value)
             else:
-                found[key] = self.node(value, where, rule)
-        if len(path) == 2 and path[0] == "services":
+                rule = rules.get(key, rules.get("*"))
+                inner = _inside(shape, key)
+                written = self.node(value, (*path, key), rule, inner)
+                if known and _is_nothing(key, written):
+                    continue
+                found[key] = written
+        if shape is SERVICE:
             found.setdefault("command", None)
             found.setdefault("entrypoint", None)
             found.pop("env_file", None)
             found.pop("label_file", None)
         return found
 
-    def node(self, node: Node, path: Path, rule: Any) -> Any:
+    def node(self, node: Node, path: Path, rule: Any, shape: Shape) -> Any:
         if isinstance(node, Tagged):
-            return self.node(node.value, path, rule)
+            return self.node(node.value, path, rule, shape)
+        if isinstance(shape, Either):
+            shape = _chosen(shape, node)
         if isinstance(node, Mapping):
-            return self.mapping(node, path, rule if isinstance(rule, dict) else {})
+            rules = rule if isinstance(rule, dict) else {}
+            return self.mapping(node, path, rules, shape)
         if isinstance(node, Sequence):
             inner = rule.get("*") if isinstance(rule, dict) else rule
             return [
-                self.node(value, (*path, index), inner)
+                self.node(value, (*path, index), inner, _inside(shape, index))
                 for index, value in enumerate(node)
             ]
         if isinstance(rule, dict):
             rule = rule.get("")
         if rule is None or (node is None and rule is not _name):
             return node
+        if node == "" and rule is not _name:
+            return None
         try:
             return rule(node)
         except ValueError as error:
@@ -165,6 +185,63 @@ class _Printer:
             if not text.startswith("is "):
                 text = f"is {node!r}, which is no number"
             raise problem(self.root, path, text) from None
+
+
+def _inside(shape: Shape, step: str | int) -> Shape:
+    match shape:
+        case Keys(known):
+            return known.get(str(step), Anything())
+        case MapOf(value):
+            return value
+        case ListOf(item):
+            return item
+        case _:
+            return Anything()
+
+
+def _chosen(shape: Either, node: Node) -> Shape:
+    """Return the option for mappings or for sequences, whichever *node* is."""
+    for option in shape.options:
+        if isinstance(option, Either):
+            return _chosen(option, node)
+        if isinstance(node, Mapping) and isinstance(option, Keys | MapOf):
+            return option
+        if isinstance(node, Sequence) and isinstance(option, ListOf):
+            return option
+    return Anything()
+
+
+# What is said even when it is no, or none.
+_SAID = frozenset(
+    [
+        "attach",
+        "create_host_path",
+        "enable_ipv4",
+        "enable_ipv6",
+        "gw_priority",
+        "init",
+        "max_attempts",
+        "oom_score_adj",
+        "parallelism",
+        "replicas",
+        "required",
+        "retries",
+        "scale",
+        "target",
+    ]
+)
+
+_SIZES = frozenset(
+    ["size", "memory", "mem_limit", "memswap_limit", "mem_reservation", "shm_size"]
+)
+
+
+def _is_nothing(key: str, value: Any) -> bool:
+    """Tell whether a value says no more than its absence."""
+    if value == "":
+        return True
+    nothing = value is False or (value == "0" if key in _SIZES else value == 0)
+    return nothing and key not in _SAID
 
 
 def _environment(node: Node) -> Any:

@@ -163,7 +163,9 @@ class _Reader:
 
     def error(self, where: int, text: str) -> ComposeError:
         line = self.text.count("\n", 0, where) + 1
-        return ComposeError(self.file, "environment file", text, line=line, kind="dotenv")
+        return ComposeError(
+            self.file, "environment file", text, line=line, kind="dotenv"
+        )
 
 
 def _unescaped(found: re.Match[str]) -> str:

@@ -4,7 +4,8 @@ Variables in a tree: filled in, then made what the place asks for.
 ``replicas: ${N}`` is text until N is known, and a number after.
 """
 
-from collections.abc import Callable, Mapping as AnyMapping
+from collections.abc import Callable
+from collections.abc import Mapping as AnyMapping
 
 from jailbox.compose.schema import DOCUMENT
 from jailbox.compose.shape import scalar_at
@@ -47,15 +48,11 @@ def interpolated(
         except InvalidTemplate as error:
             hint = "A dollar sign that stands for itself is written '$$'."
             problems.append(
-                problem(
-                    document, path, f"{error}", kind="interpolation", hint=hint
-                )
+                problem(document, path, f"{error}", kind="interpolation", hint=hint)
             )
             return value
         except MissingVariable as error:
-            problems.append(
-                problem(document, path, f"{error}", kind="interpolation")
-            )
+            problems.append(problem(document, path, f"{error}", kind="interpolation"))
             return value
         shape = scalar_at(DOCUMENT, path)
         if shape is None or not shape.cast:

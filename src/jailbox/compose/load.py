@@ -5,7 +5,8 @@ What reads files is given (`Files`), so that this room touches no disk; `project
 the real one.
 """
 
-from collections.abc import Callable, Mapping as AnyMapping
+from collections.abc import Callable
+from collections.abc import Mapping as AnyMapping
 from posixpath import dirname
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from jailbox.compose.interpolate import interpolated
 from jailbox.compose.merge import merged, unique
 from jailbox.compose.paths import Base
 from jailbox.compose.read import read
-from jailbox.compose.schema import DOCUMENT, SERVICE
+from jailbox.compose.schema import DOCUMENT
 from jailbox.compose.shape import check
 from jailbox.compose.tree import (
     Mapping,
@@ -25,7 +26,6 @@ from jailbox.compose.tree import (
     Sequence,
     Tagged,
     problem,
-    shown_path,
     stripped,
 )
 from jailbox.errors import ComposeError
@@ -80,7 +80,9 @@ class _Extending:
     documents: dict[str, Mapping] = Factory(dict)
 
 
-def load_files(paths: AnyMapping[str, str | None] | list[str], loader: Loader) -> Mapping:
+def load_files(
+    paths: AnyMapping[str, str | None] | list[str], loader: Loader
+) -> Mapping:
     """
     Load compose files, each laid over the ones before it.
 
@@ -97,7 +99,9 @@ def load_files(paths: AnyMapping[str, str | None] | list[str], loader: Loader) -
         ComposeError: A file is missing, or what is in it makes no sense.
     """
     result = Mapping()
-    texts = paths.items() if isinstance(paths, AnyMapping) else ((p, None) for p in paths)
+    texts = (
+        paths.items() if isinstance(paths, AnyMapping) else ((p, None) for p in paths)
+    )
     for path, text in texts:
         for document in _documents(path, text, loader):
             result = merged(result, _whole(document, path, loader))
@@ -288,6 +292,8 @@ def _service(
         raise problem(
             document, where, f"goes in a circle: {circle}", kind="cycle", file=path
         )
+    if not isinstance(wish.get("service"), str):
+        raise problem(document, where, "lacks 'service'", file=path)
     target = str(wish["service"])
     file = wish.get("file")
     if file is None:

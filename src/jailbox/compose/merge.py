@@ -62,7 +62,7 @@ def _mappings(base: Mapping, over: Mapping, path: Path, root: Mapping) -> Mappin
         place = over.places.get(key)
         if isinstance(value, Tagged) and value.reset:
             result.pop(key, None)
-        elif key not in result or key.startswith("x-"):
+        elif key not in result:
             result.put(key, stripped(value), place)
         else:
             result.put(key, _merge(result[key], value, (*path, key), root), place)
@@ -81,8 +81,11 @@ def _drivers_differ(base: Mapping, over: Mapping) -> bool:
 
 def _joined(base: Sequence, over: Sequence, path: Path) -> Sequence:
     result = base.like()
+    extension = str(path[0]).startswith("x-")
     for value, place in (*base.entries(), *over.entries()):
         if isinstance(value, Tagged) and value.reset:
+            continue
+        if extension and len(result) >= len(base) and value in base:
             continue
         result.add(stripped(value), place)
     return _deduplicated(result, path)
@@ -145,10 +148,6 @@ def _port(value: Node) -> Hashable:
     )
 
 
-def _tmpfs(value: Node) -> Hashable:
-    return str(value).partition(":")[0]
-
-
 _IDENTITIES: dict[tuple[str, ...], Callable[[Node], Hashable]] = {
     ("ports",): _port,
     ("volumes",): _field("target"),
@@ -157,7 +156,7 @@ _IDENTITIES: dict[tuple[str, ...], Callable[[Node], Hashable]] = {
     ("secrets",): _field("target"),
     ("env_file",): _field("path"),
     ("label_file",): _field(),
-    ("tmpfs",): _tmpfs,
+    ("tmpfs",): _field(),
     ("cap_add",): _field(),
     ("cap_drop",): _field(),
     ("dns",): _field(),
@@ -168,17 +167,19 @@ _IDENTITIES: dict[tuple[str, ...], Callable[[Node], Hashable]] = {
     ("profiles",): _field(),
     ("build", "tags"): _field(),
     ("build", "platforms"): _field(),
+    ("build", "extra_hosts", _WHOLE): _field(),
+    ("extra_hosts", _WHOLE): _field(),
     ("networks", _WHOLE, "aliases"): _field(),
     ("networks", _WHOLE, "link_local_ips"): _field(),
 }
 
 
 def _identity(path: Path) -> Callable[[Node], Hashable] | None:
-    if len(path) == 5 and path[0] == "networks" and path[2:4] == ("ipam", "config"):
-        return None
     if len(path) < 3 or path[0] != "services":
         return None
     tail = tuple(map(str, path[2:]))
-    if len(tail) == 3 and tail[0] == "networks":
+    if tail[0] == "networks" and len(tail) == 3:
         tail = (tail[0], _WHOLE, tail[2])
+    elif tail[-2:-1] == ("extra_hosts",):
+        tail = (*tail[:-1], _WHOLE)
     return _IDENTITIES.get(tail)

@@ -5,7 +5,8 @@ Names, the default network, dependencies that follow from links and shared names
 what files of variables hold. After this the document says everything.
 """
 
-from collections.abc import Callable, Mapping as AnyMapping
+from collections.abc import Callable
+from collections.abc import Mapping as AnyMapping
 
 from jailbox.compose.tree import Mapping, Node, Sequence
 from jailbox.compose.values import text_of
@@ -59,8 +60,8 @@ def _changed(node: Node, change: Callable[[str, Mapping], Mapping]) -> Mapping:
 
 
 def _named(key: str, thing: Mapping, project: str) -> Mapping:
-    if not thing.get("name"):
-        external = thing.get("external") is True
+    external = thing.get("external") is True
+    if not thing.get("name") and not (external and "name" in thing):
         thing["name"] = key if external else f"{project}_{key}"
     return thing
 
@@ -79,19 +80,41 @@ def _service(service: Mapping, variable: Callable[[str], str | None]) -> Mapping
     build = service.get("build")
     if isinstance(build, Mapping):
         service["build"] = _build(build, variable)
+    preparations = service.get("pre_start")
+    if isinstance(preparations, Sequence):
+        service["pre_start"] = _prepared(preparations, service.get("image"))
     _implied(service)
     return service
+
+
+def _prepared(preparations: Sequence, image: Node) -> Sequence:
+    """What runs before a service has its image and the default network."""
+    fresh = preparations.like()
+    for hook, place in preparations.entries():
+        full = Mapping(place)
+        full.update(hook if isinstance(hook, Mapping) else {})
+        if not full.get("image"):
+            full["image"] = image
+        if not full.get("networks"):
+            default = Mapping()
+            default["default"] = None
+            full["networks"] = default
+        fresh.add(full, place)
+    return fresh
 
 
 def _build(build: Mapping, variable: Callable[[str], str | None]) -> Mapping:
     fresh = build.like()
     for key, value in build.items():
         fresh.put(key, value, build.places.get(key))
-    if not fresh.get("dockerfile") and not fresh.get("dockerfile_inline"):
+    if "dockerfile" not in fresh and not fresh.get("dockerfile_inline"):
         fresh["dockerfile"] = "Dockerfile"
     arguments = fresh.get("args")
     if isinstance(arguments, Mapping):
-        fresh["args"] = resolved(arguments, variable)
+        known = resolved(arguments, variable)
+        for key in [key for key, value in known.items() if value is None]:
+            del known[key]
+        fresh["args"] = known
     return fresh
 
 

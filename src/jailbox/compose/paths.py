@@ -32,8 +32,8 @@ class Base:
     home: str | None = None
 
     def join(self, path: str) -> str:
-        """Make *path* absolute; what is empty stays empty."""
-        if not path or _DRIVE.match(path):
+        """Make *path* absolute; what is absolute already stays as it is written."""
+        if path.startswith("/") or _DRIVE.match(path):
             return path
         if self.home is not None and (path == "~" or path.startswith("~/")):
             path = self.home + path[1:]

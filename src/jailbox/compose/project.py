@@ -6,7 +6,8 @@ The one file of this room that looks at the disk.
 
 import os
 import re
-from collections.abc import Iterable, Mapping as AnyMapping
+from collections.abc import Iterable
+from collections.abc import Mapping as AnyMapping
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,7 @@ def load_project(
             folder
         )
     variables["COMPOSE_PROJECT_NAME"] = chosen
+    variables.setdefault("PWD", folder)
     loader = Loader(disk, variables, base, lambda key: unset.setdefault(key, None))
     document = load_files(texts, loader)
     if not document:

@@ -34,9 +34,7 @@ _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
 _INT = re.compile(r"[-+]?(?:0x[0-9a-fA-F_]+|0o?[0-7_]+|0b[01_]+|0|[1-9][0-9_]*)")
-_FLOAT = re.compile(
-    r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-)
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _TAG = "tag:yaml.org,2002:"
 _DIGITS_MAX = 400
@@ -98,7 +96,7 @@ class _Anchored:
     done: bool
 
 
-def _documents(text: str, file: str) -> Iterator[Node]:  # noqa: C901, PLR0912
+def _documents(text: str, file: str) -> Iterator[Node]:
     loader = _Loader(text)
     stack: list[_Open] = []
     anchors: dict[str, _Anchored] = {}
@@ -135,7 +133,9 @@ def _documents(text: str, file: str) -> Iterator[Node]:  # noqa: C901, PLR0912
             elif isinstance(event, yaml.AliasEvent):
                 known = anchors.get(event.anchor)
                 if known is None:
-                    raise _at(place, f"names the anchor {event.anchor!r}, which is none")
+                    raise _at(
+                        place, f"names the anchor {event.anchor!r}, which is none"
+                    )
                 if not known.done:
                     raise _at(place, f"puts {event.anchor!r} into itself")
                 node, size = known.node, known.size
@@ -260,7 +260,9 @@ def _integer(text: str) -> int | float | str:
 
 
 def _at(place: Place, text: str) -> ComposeError:
-    return ComposeError(place.file, f"column {place.column}", text, line=place.line, kind="yaml")
+    return ComposeError(
+        place.file, f"column {place.column}", text, line=place.line, kind="yaml"
+    )
 
 
 def _bound(place: Place, text: str) -> ComposeError:

@@ -20,7 +20,9 @@ AMOUNT = Scalar(("number", "string"))
 ANY_SCALAR = Scalar(("string", "number", "boolean", "null"))
 NOTHING = Scalar(("null",))
 
-TEXTS = ListOf(TEXT, unique=True)
+TEXTS = ListOf(TEXT)
+DISTINCT = ListOf(TEXT, unique=True)
+# Where a later entry replaces an earlier one, the same twice is no mistake.
 ONE_OR_MORE = Either((TEXT, TEXTS))
 LABELS = Either((MapOf(ANY_SCALAR), TEXTS))
 OPTIONS = MapOf(Scalar(("string", "number")))
@@ -41,7 +43,7 @@ GRANT = Either(
                 "target": TEXT,
                 "uid": TEXT,
                 "gid": TEXT,
-                "mode": NUMBER,
+                "mode": AMOUNT,
             }
         ),
     )
@@ -115,6 +117,17 @@ HOOK = Keys(
         "privileged": BOOLEAN,
         "working_dir": TEXT,
         "environment": LABELS,
+    },
+    ("command",),
+)
+
+PREPARATION = Keys(
+    {
+        **HOOK.known,
+        "image": TEXT,
+        "entrypoint": COMMAND,
+        "networks": Anything(),
+        "volumes": ListOf(Anything()),
     },
     ("command",),
 )
@@ -290,13 +303,11 @@ VOLUME_MOUNT = Either(
                         "selinux": Scalar(("string",), among=("z", "Z")),
                     }
                 ),
-                "volume": Keys(
-                    {"labels": LABELS, "nocopy": BOOLEAN, "subpath": TEXT}
-                ),
+                "volume": Keys({"labels": LABELS, "nocopy": BOOLEAN, "subpath": TEXT}),
                 "tmpfs": Keys(
                     {
                         "size": Scalar(("integer", "string"), minimum=0),
-                        "mode": NUMBER,
+                        "mode": AMOUNT,
                     }
                 ),
                 "image": Keys({"subpath": TEXT}),
@@ -339,10 +350,10 @@ _SERVICE: dict[str, Shape] = {
     "cpus": NUMBER,
     "cpuset": TEXT,
     "credential_spec": Keys({"config": TEXT, "file": TEXT, "registry": TEXT}),
-    "depends_on": Either((TEXTS, MapOf(DEPENDENCY, keys=NAME))),
+    "depends_on": Either((DISTINCT, MapOf(DEPENDENCY, keys=NAME))),
     "deploy": DEPLOY,
     "develop": DEVELOP,
-    "device_cgroup_rules": TEXTS,
+    "device_cgroup_rules": DISTINCT,
     "devices": ListOf(DEVICE),
     "dns": ONE_OR_MORE,
     "dns_opt": TEXTS,
@@ -351,11 +362,9 @@ _SERVICE: dict[str, Shape] = {
     "entrypoint": COMMAND,
     "env_file": Either((TEXT, ListOf(Either((TEXT, _ENV_FILE))))),
     "environment": LABELS,
-    "expose": ListOf(Scalar(("string", "number")), unique=True),
-    "extends": Either(
-        (TEXT, Keys({"service": TEXT, "file": TEXT}, ("service",), extensible=False))
-    ),
-    "external_links": TEXTS,
+    "expose": ListOf(Scalar(("string", "number"))),
+    "extends": Either((TEXT, Keys({"service": TEXT, "file": TEXT}, extensible=False))),
+    "external_links": DISTINCT,
     "extra_hosts": HOSTS,
     "gpus": Either(
         (Scalar(("string",), among=("all",)), ListOf(Keys(_DEVICE_REQUEST)))
@@ -396,9 +405,9 @@ _SERVICE: dict[str, Shape] = {
     "pid": Scalar(("string", "null")),
     "pids_limit": Scalar(("number", "string"), cast="integer"),
     "platform": TEXT,
-    "ports": ListOf(PORT, unique=True),
+    "ports": ListOf(PORT),
     "post_start": ListOf(HOOK),
-    "pre_start": ListOf(Anything()),
+    "pre_start": ListOf(PREPARATION),
     "pre_stop": ListOf(HOOK),
     "privileged": BOOLEAN,
     "profiles": TEXTS,
@@ -416,7 +425,7 @@ _SERVICE: dict[str, Shape] = {
     "runtime": TEXT,
     "scale": INTEGER,
     "secrets": GRANTS,
-    "security_opt": TEXTS,
+    "security_opt": DISTINCT,
     "shm_size": AMOUNT,
     "stdin_open": BOOLEAN,
     "stop_grace_period": TEXT,
@@ -430,8 +439,8 @@ _SERVICE: dict[str, Shape] = {
     "user": TEXT,
     "userns_mode": TEXT,
     "uts": TEXT,
-    "volumes": ListOf(VOLUME_MOUNT, unique=True),
-    "volumes_from": TEXTS,
+    "volumes": ListOf(VOLUME_MOUNT),
+    "volumes_from": DISTINCT,
     "working_dir": TEXT,
 }
 SERVICE = Keys(_SERVICE)

@@ -8,7 +8,8 @@ is to become.
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping as AnyMapping
+from collections.abc import Iterator
+from collections.abc import Mapping as AnyMapping
 
 from attrs import Factory, field, frozen
 

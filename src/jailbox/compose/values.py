@@ -111,4 +111,6 @@ def written_duration(nanoseconds: int) -> str:
 
 
 def _fraction(amount: int, unit: int) -> str:
-    return text_of(float(Decimal(amount) / unit)) if amount % unit else str(amount // unit)
+    return (
+        text_of(float(Decimal(amount) / unit)) if amount % unit else str(amount // unit)
+    )
