@@ -5,3 +5,7 @@ Named passes over plain data, types last: read, interpolate, extend, include, me
 canonical, normalize, check, model. Every pass takes a tree and returns a new one; no
 pass reads a file, except `load`, which is given something that does.
 """
+
+from jailbox.compose.project import Compose
+
+__all__ = ["Compose"]

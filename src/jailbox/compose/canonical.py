@@ -15,7 +15,16 @@ from attrs import frozen
 
 from jailbox.compose.paths import Base
 from jailbox.compose.ports import parse_port
-from jailbox.compose.tree import Mapping, Node, Path, Sequence, Tagged, problem
+from jailbox.compose.tree import (
+    Mapping,
+    Node,
+    Path,
+    Sequence,
+    Tagged,
+    as_mapping,
+    as_sequence,
+    problem,
+)
 from jailbox.compose.values import text_of
 from jailbox.compose.volumes import parse_volume
 
@@ -425,8 +434,7 @@ class _Writer:
                 values = value if isinstance(value, Sequence) else [value]
                 fresh.put(name, _row(*map(_bare_address, values)), place)
             return fresh
-        assert isinstance(node, Sequence)
-        for index, (entry, place) in enumerate(node.entries()):
+        for index, (entry, place) in enumerate(as_sequence(node).entries()):
             text = str(entry)
             sign = "=" if "=" in text else ":"
             name, found, address = text.partition(sign)
@@ -435,9 +443,9 @@ class _Writer:
                     (*path, index), f"is {text!r}; written is 'host=address'"
                 )
             row = fresh.setdefault(name, Sequence(place))
-            assert isinstance(row, Sequence)
-            row.add(_bare_address(address), place)
-            fresh.places.setdefault(name, place or Mapping().place)  # type: ignore[arg-type]
+            as_sequence(row).add(_bare_address(address), place)
+            if place is not None:
+                fresh.places.setdefault(name, place)
         return fresh
 
     def gpus(self, node: Node, path: Path) -> Node:
@@ -448,11 +456,10 @@ class _Writer:
         return self.list_of(self.request)(node, path)
 
     def request(self, node: Node, path: Path) -> Node:
-        """A device that is asked for: all of them, unless a count or names are given."""
+        """A request for devices: all, unless a count or names are given."""
         if not isinstance(node, Mapping):
             return node
-        fresh = self.fields({"options": self.mapping})(node, path)
-        assert isinstance(fresh, Mapping)
+        fresh = as_mapping(self.fields({"options": self.mapping})(node, path))
         count = fresh.get("count")
         if isinstance(count, str):
             if count != "all" and not count.lstrip("-").isdigit():
@@ -467,13 +474,14 @@ class _Writer:
 
     def device(self, node: Node, path: Path) -> Node:
         if isinstance(node, str):
-            parts = node.split(":")
-            if len(parts) > 3 or not parts[0]:
+            source, _, rest = node.partition(":")
+            target, _, permissions = rest.partition(":")
+            if not source or ":" in permissions:
                 raise self.wrong(path, f"is {node!r}; written is source:target:rwm")
             full = Mapping(self.root.place)
-            full.put("source", parts[0])
-            full.put("target", parts[1] if len(parts) > 1 else parts[0])
-            full.put("permissions", parts[2] if len(parts) > 2 else "rwm")
+            full.put("source", source)
+            full.put("target", target or source)
+            full.put("permissions", permissions or "rwm")
             return full
         return node
 

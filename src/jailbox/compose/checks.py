@@ -75,9 +75,10 @@ class _Checker:
         path = ("configs", name)
         if len(sources) > 1:
             raise self.wrong(path, f"has {' and '.join(sources)}; only one can be")
-        if not sources and not ("content" in config or "environment" in config):
-            if config.get("external") is not True:
-                raise self.wrong(path, "must have 'file', 'content' or 'environment'")
+        if not (config.keys() & {"content", "environment"} or sources) and (
+            config.get("external") is not True
+        ):
+            raise self.wrong(path, "must have 'file', 'content' or 'environment'")
 
     def service(self, name: str, service: Mapping) -> None:
         path = ("services", name)

@@ -6,27 +6,38 @@ them, what is published as text.
 """
 
 from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping as AnyMapping
+from typing import TypeAlias
 
 from jailbox.compose.schema import DOCUMENT, SERVICE
 from jailbox.compose.shape import Anything, Either, Keys, ListOf, MapOf, Shape
-from jailbox.compose.tree import Mapping, Node, Path, Sequence, Tagged, problem
+from jailbox.compose.tree import (
+    Mapping,
+    Node,
+    Path,
+    Sequence,
+    Tagged,
+    as_mapping,
+    as_sequence,
+    problem,
+)
 from jailbox.compose.values import duration, size, text_of, written_duration
 
-__all__ = ["config"]
+__all__ = ["Written", "config"]
 
-Writer = Callable[[Node], Any]
+Written: TypeAlias = "dict[str, Written] | list[Written] | str | float | bool | None"
+Writer: TypeAlias = Callable[[Node], Written]
+Rule: TypeAlias = "Writer | AnyMapping[str, Rule] | None"
 
 
-def config(document: Mapping) -> dict[str, Any]:
+def config(document: Mapping) -> dict[str, Written]:
     """
     Write a normalized document.
 
     Raises:
         ComposeError: A size, a duration or a number makes no sense.
     """
-    found: dict[str, Any] = _Printer(document).node(document, (), _DOCUMENT, DOCUMENT)
-    return found
+    return _Printer(document).mapping(document, (), _DOCUMENT, DOCUMENT)
 
 
 def _size(node: Node) -> str:
@@ -56,12 +67,16 @@ def _name(node: Node) -> str:
     return text_of(node)
 
 
-_EACH_TEXT = {"*": _name}
-_BLKIO = {"*": {"*": {"rate": _size}}}
-_ULIMITS = {"*": {"": _int, "soft": _int, "hard": _int}}
-_UPDATE = {"delay": _duration, "monitor": _duration, "max_failure_ratio": _float}
-_GRANT = {"*": {"mode": _mode}}
-_BUILD: dict[str, Any] = {
+_EACH_TEXT: dict[str, Rule] = {"*": _name}
+_BLKIO: dict[str, Rule] = {"*": {"rate": _size}}
+_ULIMITS: dict[str, Rule] = {"*": {"": _int, "soft": _int, "hard": _int}}
+_UPDATE: dict[str, Rule] = {
+    "delay": _duration,
+    "monitor": _duration,
+    "max_failure_ratio": _float,
+}
+_GRANT: dict[str, Rule] = {"*": {"mode": _mode}}
+_BUILD: dict[str, Rule] = {
     "args": _EACH_TEXT,
     "labels": _EACH_TEXT,
     "provenance": _name,
@@ -70,11 +85,11 @@ _BUILD: dict[str, Any] = {
     "ulimits": _ULIMITS,
     "secrets": _GRANT,
 }
-_SERVICE: dict[str, Any] = {
+_SERVICE: dict[str, Rule] = {
     "annotations": _EACH_TEXT,
     "blkio_config": {
-        "device_read_bps": _BLKIO["*"],
-        "device_write_bps": _BLKIO["*"],
+        "device_read_bps": _BLKIO,
+        "device_write_bps": _BLKIO,
     },
     "build": _BUILD,
     "configs": _GRANT,
@@ -118,8 +133,8 @@ _SERVICE: dict[str, Any] = {
     "ulimits": _ULIMITS,
     "volumes": {"*": {"tmpfs": {"size": _size, "mode": _mode}}},
 }
-_RESOURCE: dict[str, Any] = {"driver_opts": _EACH_TEXT, "labels": _EACH_TEXT}
-_DOCUMENT: dict[str, Any] = {
+_RESOURCE: dict[str, Rule] = {"driver_opts": _EACH_TEXT, "labels": _EACH_TEXT}
+_DOCUMENT: dict[str, Rule] = {
     "services": {"*": _SERVICE},
     "networks": {"*": _RESOURCE},
     "volumes": {"*": _RESOURCE},
@@ -132,8 +147,10 @@ class _Printer:
     def __init__(self, root: Mapping) -> None:
         self.root = root
 
-    def mapping(self, node: Mapping, path: Path, rules: Any, shape: Shape) -> Any:
-        found: dict[str, Any] = {}
+    def mapping(
+        self, node: Mapping, path: Path, rules: AnyMapping[str, Rule], shape: Shape
+    ) -> dict[str, Written]:
+        found: dict[str, Written] = {}
         known = isinstance(shape, Keys)
         for key, value in node.items():
             if known and path and key.startswith("x-"):
@@ -158,23 +175,23 @@ class _Printer:
             found.pop("label_file", None)
         return found
 
-    def node(self, node: Node, path: Path, rule: Any, shape: Shape) -> Any:
+    def node(self, node: Node, path: Path, rule: Rule, shape: Shape) -> Written:
         if isinstance(node, Tagged):
             return self.node(node.value, path, rule, shape)
         if isinstance(shape, Either):
             shape = _chosen(shape, node)
         if isinstance(node, Mapping):
-            rules = rule if isinstance(rule, dict) else {}
+            rules = rule if isinstance(rule, AnyMapping) else {}
             return self.mapping(node, path, rules, shape)
         if isinstance(node, Sequence):
-            inner = rule.get("*") if isinstance(rule, dict) else rule
+            inner = rule.get("*") if isinstance(rule, AnyMapping) else rule
             return [
                 self.node(value, (*path, index), inner, _inside(shape, index))
                 for index, value in enumerate(node)
             ]
-        if isinstance(rule, dict):
+        if isinstance(rule, AnyMapping):
             rule = rule.get("")
-        if rule is None or (node is None and rule is not _name):
+        if not callable(rule) or (node is None and rule is not _name):
             return node
         if node == "" and rule is not _name:
             return None
@@ -212,31 +229,35 @@ def _chosen(shape: Either, node: Node) -> Shape:
 
 
 # What is said even when it is no, or none.
-_SAID = frozenset(
-    [
-        "attach",
-        "create_host_path",
-        "enable_ipv4",
-        "enable_ipv6",
-        "gw_priority",
-        "init",
-        "max_attempts",
-        "oom_score_adj",
-        "parallelism",
-        "replicas",
-        "required",
-        "retries",
-        "scale",
-        "target",
-    ]
-)
+_SAID = {
+    "attach",
+    "create_host_path",
+    "enable_ipv4",
+    "enable_ipv6",
+    "gw_priority",
+    "init",
+    "max_attempts",
+    "oom_score_adj",
+    "parallelism",
+    "replicas",
+    "required",
+    "retries",
+    "scale",
+    "target",
+}
 
-_SIZES = frozenset(
-    ["size", "memory", "mem_limit", "memswap_limit", "mem_reservation", "shm_size"]
-)
+# What is text of bytes: none of them is as good as nothing said.
+_SIZES = {
+    "mem_limit",
+    "mem_reservation",
+    "memory",
+    "memswap_limit",
+    "shm_size",
+    "size",
+}
 
 
-def _is_nothing(key: str, value: Any) -> bool:
+def _is_nothing(key: str, value: Written) -> bool:
     """Tell whether a value says no more than its absence."""
     if value == "":
         return True
@@ -244,22 +265,22 @@ def _is_nothing(key: str, value: Any) -> bool:
     return nothing and key not in _SAID
 
 
-def _environment(node: Node) -> Any:
-    assert isinstance(node, Mapping)
+def _environment(node: Node) -> dict[str, Written]:
     return {
-        key: None if value is None else text_of(value) for key, value in node.items()
+        key: None if value is None else text_of(value)
+        for key, value in as_mapping(node).items()
     }
 
 
-def _hosts(node: Node) -> list[str]:
-    assert isinstance(node, Mapping)
-    return sorted(
+def _hosts(node: Node) -> list[Written]:
+    found = sorted(
         f"{name}={address}"
-        for name, addresses in node.items()
-        for address in (addresses if isinstance(addresses, Sequence) else [addresses])
+        for name, addresses in as_mapping(node).items()
+        for address in as_sequence(addresses)
     )
+    return [*found]
 
 
-def _ssh(node: Node) -> list[str]:
-    assert isinstance(node, Mapping)
-    return [f"{key}: {value}" if value else key for key, value in node.items()]
+def _ssh(node: Node) -> list[Written]:
+    wishes = as_mapping(node).items()
+    return [f"{key}: {value}" if value else key for key, value in wishes]

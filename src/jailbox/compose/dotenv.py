@@ -1,10 +1,10 @@
-"""
+r"""
 Files of environment variables: ``.env``, and what ``env_file`` names.
 
 .. code-block:: text
 
     NAME=value              until the end of the line, or until " #"
-    NAME="two\\nlines"       escapes and variables are looked at
+    NAME="two\nlines"       escapes and variables are looked at
     NAME='as it is'         neither are; may go over several lines
     export NAME=value       the word is skipped
     NAME: value             as well

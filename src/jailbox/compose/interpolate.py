@@ -10,7 +10,7 @@ from collections.abc import Mapping as AnyMapping
 from jailbox.compose.schema import DOCUMENT
 from jailbox.compose.shape import scalar_at
 from jailbox.compose.template import InvalidTemplate, MissingVariable, substitute
-from jailbox.compose.tree import Mapping, Node, Path, mapped, problem
+from jailbox.compose.tree import Mapping, Node, Path, as_mapping, mapped, problem
 from jailbox.errors import ComposeError
 
 __all__ = ["interpolated"]
@@ -66,8 +66,7 @@ def interpolated(
             )
             return text
 
-    fresh = mapped(document, filled)
-    assert isinstance(fresh, Mapping)
+    fresh = as_mapping(mapped(document, filled))
     if problems:
         first = problems[0]
         for other in problems[1:]:

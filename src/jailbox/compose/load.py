@@ -5,6 +5,7 @@ What reads files is given (`Files`), so that this room touches no disk; `project
 the real one.
 """
 
+import re
 from collections.abc import Callable
 from collections.abc import Mapping as AnyMapping
 from posixpath import dirname
@@ -25,12 +26,13 @@ from jailbox.compose.tree import (
     Node,
     Sequence,
     Tagged,
+    as_mapping,
     problem,
     stripped,
 )
 from jailbox.errors import ComposeError
 
-__all__ = ["Files", "Loader", "load_files", "text_at"]
+__all__ = ["Files", "Loader", "load_files", "own_name", "plain_name", "text_at"]
 
 
 class Files(Protocol):
@@ -87,7 +89,7 @@ def load_files(
     Load compose files, each laid over the ones before it.
 
     Args:
-        paths: The files, absolute; or names with their texts.
+        paths: The files, absolute, each with its text; ``None`` to have it read.
 
         loader: What loading goes by.
 
@@ -115,6 +117,12 @@ def _documents(path: str, text: str | None, loader: Loader) -> list[Mapping]:
 
 
 def text_at(path: str, loader: Loader, asker: ComposeError | None = None) -> str:
+    """
+    Return what is in a file.
+
+    Raises:
+        ComposeError: It cannot be read; *asker* is the error that says who names it.
+    """
     try:
         return loader.files.read(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -155,9 +163,9 @@ def _whole(document: Mapping, path: str, loader: Loader) -> Mapping:
         return document
     result = Mapping()
     for index, entry in enumerate(included):
-        assert isinstance(entry, Mapping)
         asker = problem(included, (index,), "is included", file=path)
-        result = _imported(result, _included(entry, asker, path, loader))
+        inner = _included(as_mapping(entry), asker, path, loader)
+        result = _imported(result, inner)
     return merged(result, document)
 
 
@@ -224,8 +232,7 @@ def _imported(into: Mapping, included: Mapping) -> Mapping:
         things = included.get(kind)
         if not isinstance(things, Mapping):
             continue
-        known = into.setdefault(kind, Mapping(things.place))
-        assert isinstance(known, Mapping)
+        known = as_mapping(into.setdefault(kind, Mapping(things.place)))
         for name, thing in things.items():
             if name in known and known[name] != thing:
                 raise problem(
@@ -279,12 +286,9 @@ def _service(
     if isinstance(service, Tagged):
         inner = _service(name, service.value, document, path, extending, chain)
         return Tagged(service.reset, inner)
-    if not isinstance(service, Mapping) or not isinstance(
-        service.get("extends"), Mapping
-    ):
+    wish = as_mapping(service).get("extends")
+    if not isinstance(service, Mapping) or not isinstance(wish, Mapping):
         return service
-    wish = service["extends"]
-    assert isinstance(wish, Mapping)
     where = ("services", name, "extends")
     here = (path, name)
     if here in chain:
@@ -327,9 +331,7 @@ def _service(
         wrapped = Mapping()
         wrapped.put(name, part, services.places.get(target))
         layer.put("services", wrapped)
-    joined = merged(bottom, top)["services"]
-    assert isinstance(joined, Mapping)
-    return joined[name]
+    return as_mapping(merged(bottom, top)["services"])[name]
 
 
 def _source(path: str, asker: ComposeError, extending: _Extending) -> Mapping:
@@ -343,3 +345,28 @@ def _source(path: str, asker: ComposeError, extending: _Extending) -> Mapping:
             found = merged(found, document)
         extending.documents[path] = found
     return found
+
+
+# What it is called.
+
+
+def own_name(texts: AnyMapping[str, str | None], loader: Loader) -> str | None:
+    """
+    Return the name that the last of some files says, without what names cannot have.
+
+    Raises:
+        ComposeError: A file cannot be read, or its name cannot be filled in.
+    """
+    found: str | None = None
+    for path in texts:
+        for document in read(text_at(path, loader), path):
+            if isinstance(name := document.get("name"), str):
+                alone = document.like()
+                alone.put("name", name, document.places.get("name"))
+                found = str(interpolated(alone, loader.env)["name"]) or None
+    return None if found is None else plain_name(found)
+
+
+def plain_name(name: str) -> str:
+    """Return *name* in small letters, without what names of projects cannot have."""
+    return re.sub(r"[^a-z0-9_-]", "", name.lower()).lstrip("_-")

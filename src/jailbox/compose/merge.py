@@ -16,20 +16,20 @@ from jailbox.compose.tree import (
     Path,
     Sequence,
     Tagged,
+    as_mapping,
     problem,
     stripped,
 )
 
 __all__ = ["merged", "unique"]
 
-_REPLACED = {"command", "entrypoint"}
+_REPLACED = {("command",), ("entrypoint",)}
 _WHOLE = "*"
 
 
 def merged(base: Mapping, over: Mapping) -> Mapping:
     """Return *base* with *over* laid over it; neither is changed."""
-    found = _mappings(base, over, (), over)
-    return found
+    return _mappings(base, over, (), over)
 
 
 def _merge(base: Node, over: Node, path: Path, root: Mapping) -> Node:
@@ -70,8 +70,8 @@ def _mappings(base: Mapping, over: Mapping, path: Path, root: Mapping) -> Mappin
 
 
 def _replaces(path: Path) -> bool:
-    if len(path) == 3 and path[0] == "services":
-        return path[2] in _REPLACED
+    if path[:1] == ("services",) and path[2:] in _REPLACED:
+        return True
     return path[-2:] == ("healthcheck", "test")
 
 
@@ -93,9 +93,7 @@ def _joined(base: Sequence, over: Sequence, path: Path) -> Sequence:
 
 def unique(document: Mapping) -> Mapping:
     """Return *document* with every entry that a later one replaces left out."""
-    found = _unique(document, ())
-    assert isinstance(found, Mapping)
-    return found
+    return as_mapping(_unique(document, ()))
 
 
 def _unique(node: Node, path: Path) -> Node:
@@ -175,11 +173,11 @@ _IDENTITIES: dict[tuple[str, ...], Callable[[Node], Hashable]] = {
 
 
 def _identity(path: Path) -> Callable[[Node], Hashable] | None:
-    if len(path) < 3 or path[0] != "services":
-        return None
     tail = tuple(map(str, path[2:]))
-    if tail[0] == "networks" and len(tail) == 3:
-        tail = (tail[0], _WHOLE, tail[2])
+    if path[0] != "services" or not tail:
+        return None
+    if tail[0] == "networks" and tail[2:]:
+        tail = (tail[0], _WHOLE, *tail[2:])
     elif tail[-2:-1] == ("extra_hosts",):
         tail = (*tail[:-1], _WHOLE)
     return _IDENTITIES.get(tail)

@@ -8,7 +8,7 @@ what files of variables hold. After this the document says everything.
 from collections.abc import Callable
 from collections.abc import Mapping as AnyMapping
 
-from jailbox.compose.tree import Mapping, Node, Sequence
+from jailbox.compose.tree import Mapping, Node, Sequence, as_sequence
 from jailbox.compose.values import text_of
 
 __all__ = ["normalized"]
@@ -129,19 +129,20 @@ def resolved(
 
 
 def _implied(service: Mapping) -> None:
-    """Depend on what is linked to, and on what namespaces or volumes are shared with."""
-    wishes: list[tuple[str, bool]] = []
-    links = service.get("links")
-    for link in links if isinstance(links, Sequence) else ():
-        wishes.append((str(link).partition(":")[0], True))
+    """Depend on what is linked to, and on whose namespaces or volumes are shared."""
+    wishes = [
+        (str(link).partition(":")[0], True)
+        for link in as_sequence(service.get("links"))
+    ]
     for key in _SHARED:
         mode = service.get(key)
         if isinstance(mode, str) and mode.startswith("service:"):
             wishes.append((mode.removeprefix("service:"), True))
-    shared = service.get("volumes_from")
-    for source in shared if isinstance(shared, Sequence) else ():
-        if not str(source).startswith("container:"):
-            wishes.append((str(source).partition(":")[0], False))
+    wishes.extend(
+        (str(source).partition(":")[0], False)
+        for source in as_sequence(service.get("volumes_from"))
+        if not str(source).startswith("container:")
+    )
     known = service.get("depends_on")
     depends = Mapping()
     if isinstance(known, Mapping):

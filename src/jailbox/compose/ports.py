@@ -9,6 +9,7 @@ from attrs import frozen
 __all__ = ["Port", "parse_port"]
 
 _PORT_MAX = 65_535
+_DIGITS_MAX = 5
 
 
 @frozen
@@ -87,7 +88,7 @@ def _range(text: str, which: str) -> tuple[int, int]:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
         raise ValueError(text)
     number = int(text)
     if number > _PORT_MAX:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from attrs import Factory, define
 
-from jailbox.compose.tree import Mapping, Node, Place, Sequence, Tagged
+from jailbox.compose.tree import Mapping, Node, Place, Sequence, Tagged, as_mapping
 from jailbox.errors import ComposeError
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "read"]
@@ -107,10 +107,7 @@ def _documents(text: str, file: str) -> Iterator[Node]:
             if isinstance(event, yaml.DocumentStartEvent):
                 anchors = {}
                 continue
-            if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
-                continue
-            mark = event.start_mark
-            place = Place(file, mark.line + 1, mark.column + 1)
+            place = _place(event, file)
             total += 1
             if isinstance(event, yaml.CollectionStartEvent):
                 if len(stack) == MAX_DEPTH:
@@ -131,7 +128,7 @@ def _documents(text: str, file: str) -> Iterator[Node]:
                 if ended.anchor is not None:
                     anchors[ended.anchor] = _Anchored(node, size, done=True)
             elif isinstance(event, yaml.AliasEvent):
-                known = anchors.get(event.anchor)
+                known = anchors.get(event.anchor or "")
                 if known is None:
                     raise _at(
                         place, f"names the anchor {event.anchor!r}, which is none"
@@ -140,6 +137,8 @@ def _documents(text: str, file: str) -> Iterator[Node]:
                     raise _at(place, f"puts {event.anchor!r} into itself")
                 node, size = known.node, known.size
                 total += size
+            elif not isinstance(event, yaml.ScalarEvent):
+                continue
             else:
                 node, size = _scalar(event, place), 1
                 if event.anchor is not None:
@@ -152,6 +151,13 @@ def _documents(text: str, file: str) -> Iterator[Node]:
             _put(stack[-1], node, place, size)
     finally:
         loader.dispose()
+
+
+def _place(event: yaml.Event, file: str) -> Place:
+    mark = event.start_mark
+    if mark is None:
+        return Place(file, 1, 1)
+    return Place(file, mark.line + 1, mark.column + 1)
 
 
 def _put(parent: _Open, node: Node, place: Place, size: int) -> None:
@@ -186,9 +192,9 @@ def _closed(ended: _Open) -> Node:
     if isinstance(node, Mapping) and ended.merges:
         merged = node.like()
         for source in reversed(ended.merges):
-            assert isinstance(source, Mapping)
-            for key, value in source.items():
-                merged.put(key, value, source.places.get(key))
+            found = as_mapping(source)
+            for key, value in found.items():
+                merged.put(key, value, found.places.get(key))
         # Own keys win; the mapping itself is kept, since anchors may point at it.
         for key, value in merged.items():
             if key not in node:
@@ -202,7 +208,7 @@ def _tagged(tag: str | None, node: Node) -> Node:
     return node
 
 
-def _scalar(event: Any, place: Place) -> Node:
+def _scalar(event: yaml.ScalarEvent, place: Place) -> Node:
     """Read a scalar: plain ones by their looks, quoted ones as text."""
     value: str = event.value
     tag: str | None = event.tag
@@ -225,7 +231,7 @@ def _scalar(event: Any, place: Place) -> Node:
     return float(found) if kind == "float" and isinstance(found, int) else found
 
 
-def plain(text: str) -> None | bool | int | float | str:
+def plain(text: str) -> bool | int | float | str | None:
     """Read a scalar without quotes: null, a boolean, a number, or else text."""
     if text in _NULLS:
         return None

@@ -8,7 +8,7 @@ is to become.
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as AnyMapping
 
 from attrs import Factory, field, frozen
@@ -26,6 +26,10 @@ __all__ = [
     "check",
     "scalar_at",
 ]
+
+
+def _kinds_of(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
 
 
 @frozen
@@ -58,7 +62,7 @@ class Scalar(Shape):
         maximum: The most a number may be.
     """
 
-    kinds: frozenset[str] = field(converter=frozenset)
+    kinds: frozenset[str] = field(converter=_kinds_of)
     cast: str = ""
     among: tuple[str, ...] = ()
     pattern: str | None = None

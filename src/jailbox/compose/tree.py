@@ -18,6 +18,8 @@ __all__ = [
     "Place",
     "Sequence",
     "Tagged",
+    "as_mapping",
+    "as_sequence",
     "at",
     "mapped",
     "problem",
@@ -98,7 +100,17 @@ class Tagged:
     value: "Node"
 
 
-Node: TypeAlias = None | bool | int | float | str | Mapping | Sequence | Tagged
+Node: TypeAlias = bool | int | float | str | Mapping | Sequence | Tagged | None
+
+
+def as_mapping(node: Node) -> Mapping:
+    """Return *node* if it is a mapping, and an empty one if it is not."""
+    return node if isinstance(node, Mapping) else Mapping()
+
+
+def as_sequence(node: Node) -> Sequence:
+    """Return *node* if it is a sequence, and an empty one if it is not."""
+    return node if isinstance(node, Sequence) else Sequence()
 
 
 def mapped(

@@ -28,6 +28,8 @@ _UNITS = {
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _SECOND = _UNITS["s"]
 _DIGITS_MAX = 64
+_PLAIN = (-4, 21)
+"""Between which powers of ten Go writes a number without an exponent."""
 
 
 def text_of(node: Node) -> str:
@@ -46,7 +48,7 @@ def text_of(node: Node) -> str:
 def _number(value: float) -> str:
     """Write a number in the shortest form, as Go does (strconv, format 'g')."""
     exponent = math.floor(math.log10(abs(value))) if value else 0
-    if exponent < -4 or exponent >= 21:
+    if not _PLAIN[0] <= exponent < _PLAIN[1]:
         digits, _, power = f"{Decimal(repr(value)):e}".partition("e")
         mantissa = digits.rstrip("0").rstrip(".") if "." in digits else digits
         return f"{mantissa}e{'-' if power[0] == '-' else '+'}{abs(int(power)):02d}"

@@ -6,7 +6,7 @@ The form is that of the compose specification (05-services.md, "volumes").
 
 import re
 
-from jailbox.compose.tree import Mapping
+from jailbox.compose.tree import Mapping, as_mapping
 
 __all__ = ["parse_volume"]
 
@@ -28,17 +28,21 @@ def parse_volume(text: str) -> Mapping:
     if any(not part for part in parts):
         raise ValueError("has an empty section between colons")
     full = Mapping()
-    if len(parts) == 1:
-        full.put("type", "volume")
-        full.put("target", parts[0])
-        return full
-    if len(parts) > 3:
-        raise ValueError("has more than a source, a target and options")
-    source, target = parts[0], parts[1]
+    match parts:
+        case [target]:
+            full.put("type", "volume")
+            full.put("target", target)
+            return full
+        case [source, target]:
+            options = ""
+        case [source, target, options]:
+            pass
+        case _:
+            raise ValueError("has more than a source, a target and options")
     full.put("type", "bind" if _is_path(source) else "volume")
     full.put("source", source)
     full.put("target", target)
-    for option in parts[2].split(",") if len(parts) == 3 else ():
+    for option in filter(None, options.split(",")):
         _option(full, option)
     return full
 
@@ -63,17 +67,13 @@ def _option(full: Mapping, option: str) -> None:
 
 
 def _under(full: Mapping, key: str) -> Mapping:
-    found = full.setdefault(key, Mapping())
-    assert isinstance(found, Mapping)
-    return found
+    return as_mapping(full.setdefault(key, Mapping()))
 
 
 def _parts(text: str) -> list[str]:
     """Split at colons, except that of a Windows drive."""
-    drive = _DRIVE.match(text)
-    head = text[:2] if drive else ""
-    rest = text[2:] if drive else text
-    parts = rest.split(":")
+    head = text[:2] if _DRIVE.match(text) else ""
+    parts = text.removeprefix(head).split(":")
     # The target may be on a drive as well: C:\\a:D:\\b.
     joined: list[str] = []
     skip = False
@@ -82,11 +82,11 @@ def _parts(text: str) -> list[str]:
             skip = False
             continue
         following = parts[index + 1] if index + 1 < len(parts) else ""
-        if joined and len(part) == 1 and part.isalpha() and following[:1] in "\\/":
-            if following:
-                joined.append(f"{part}:{following}")
-                skip = True
-                continue
+        drive = _DRIVE.match(f"{part}:{following}")
+        if joined and drive:
+            joined.append(f"{part}:{following}")
+            skip = True
+            continue
         joined.append(part)
     joined[0] = head + joined[0]
     return joined
