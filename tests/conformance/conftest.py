@@ -58,3 +58,9 @@ def collection(request: pytest.FixtureRequest) -> Path:
     assert found is not None
     assert marker is not None
     return found / str(marker.args[0])
+
+
+@pytest.fixture
+def conformance(request: pytest.FixtureRequest) -> Path | None:
+    """Return the folder of all cases, or ``None``."""
+    return folder(request.config)
