@@ -51,6 +51,7 @@ from jailbox.spec.security import Security
 
 if TYPE_CHECKING:
     from jailbox.engine.doctor import Report
+    from jailbox.engine.snapshot import Snapshot
     from jailbox.run.files import ContainerPath
     from jailbox.run.process import Process
 
@@ -82,6 +83,7 @@ __all__ = [
     "Process",
     "Result",
     "Security",
+    "Snapshot",
     "SpecError",
     "SpecTypeError",
     "StateError",
@@ -109,7 +111,11 @@ def doctor() -> "Report":
 
 # Classes of the kernel half, for annotations and isinstance; loaded when asked for, so
 # that importing the package needs no kernel.
-_LATE = {"ContainerPath": "jailbox.run.files", "Process": "jailbox.run.process"}
+_LATE = {
+    "ContainerPath": "jailbox.run.files",
+    "Process": "jailbox.run.process",
+    "Snapshot": "jailbox.engine.snapshot",
+}
 
 
 def __getattr__(name: str) -> type:

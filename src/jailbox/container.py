@@ -19,7 +19,8 @@ from jailbox.flow import drive
 from jailbox.image import Image
 from jailbox.spec.change import Change
 from jailbox.spec.checks import several, whole
-from jailbox.spec.command import AnyCommand, Input, User, argv_of
+from jailbox.spec.command import AnyCommand, Input, User, argv_of, user_of
+from jailbox.spec.commit import CommitSpec
 from jailbox.spec.container import (
     ContainerSpec,
     ContainerState,
@@ -33,14 +34,16 @@ from jailbox.spec.network import Network, NetworkMode
 from jailbox.spec.result import Result
 from jailbox.spec.security import Security
 from jailbox.spec.signals import signal_number
-from jailbox.spec.texts import AnyPath
+from jailbox.spec.texts import AnyPath, absolute_path
 from jailbox.spec.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
+    from jailbox.engine.snapshot import Snapshot
     from jailbox.linux.tree import Copied
     from jailbox.run.files import ContainerPath, Files
     from jailbox.run.files import Source as FileSource
     from jailbox.run.process import Process
+    from jailbox.spec.reference import Reference
 
 __all__ = ["Container", "run"]
 
@@ -702,6 +705,149 @@ class Container:
     def changes(self) -> tuple[Change, ...]:
         """What differs from the image, sorted by path."""
         return self._box.changes()
+
+    # --- images and snapshots ------------------------------------------------------
+
+    def commit(
+        self,
+        reference: "str | Reference | None" = None,
+        *,
+        message: str | None = None,
+        author: str | None = None,
+        cmd: AnyCommand | None = None,
+        entrypoint: AnyCommand | None = None,
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        cwd: AnyPath | None = None,
+        user: int | str | User | None = None,
+        stop_signal: int | str | None = None,
+        exposed_ports: Iterable[str] | None = None,
+        volumes: Iterable[str] | None = None,
+        pause: bool = True,
+    ) -> Image:
+        """
+        Make an image of its files: that of the container, and what was written.
+
+        Whether it runs or not. What is mounted into it is not part of it. It takes as
+        long as what was written is large, however large the image is.
+
+        Args:
+            reference: What to call it; another image loses that name.
+
+            message: Why, for its history.
+
+            author: By whom.
+
+            cmd: Its command; the image's by default. So are the others.
+
+            entrypoint: What stands before its command, which then is empty unless
+                *cmd* is given.
+
+            env: Variables beside the image's.
+
+            labels: Texts beside the image's.
+
+            cwd: Working directory.
+
+            user: As whom it is run.
+
+            stop_signal: What asks it to end.
+
+            exposed_ports: What it listens at, as ``8080/tcp``.
+
+            volumes: Directories whose content is not kept with a container.
+
+            pause: Everything in it stands still meanwhile; else a file that is just
+                being written is refused, or is half of what it will be.
+
+        Raises:
+            SpecError: If its image is in no store: `Image.host` and directories.
+
+            Unsupported: Before Linux 6.15, and of a detached container.
+        """
+        wish = CommitSpec(
+            reference=reference,
+            message=message,
+            author=author,
+            cmd=None if cmd is None else argv_of(cmd, shell=False),
+            entrypoint=None if entrypoint is None else argv_of(entrypoint, shell=False),
+            env=env,
+            labels=labels,
+            cwd=None if cwd is None else absolute_path(cwd, "cwd"),
+            user=None if user is None else user_of(user),
+            stop_signal=(
+                None
+                if stop_signal is None
+                else signal_number(stop_signal, "stop_signal")
+            ),
+            exposed_ports=exposed_ports,
+            volumes=volumes,
+            pause=pause,
+        )
+        return Image(drive(self._box.commit(wish)))
+
+    def snapshot(self, *, end: bool = False) -> "Snapshot":
+        """
+        Keep its files as they are now, for `reset` and `fork`.
+
+        Nothing is copied: it takes the same few milliseconds however much was written.
+        A root cannot be exchanged under programs that run on it. So a container that
+        runs has to run nothing at the moment but its init, which is replaced; or its
+        programs are ended.
+
+        The snapshot stays in memory for as long as it is kept, or a container comes
+        from it. What is mounted into the container is not part of it.
+
+        Args:
+            end: End what runs in it. A main program is started anew afterwards.
+
+        Raises:
+            StateError: If something runs in it, without *end*.
+
+            Unsupported: Before Linux 6.15, and of a detached container.
+        """
+        return drive(self._box.snapshot(end=end))
+
+    def reset(self, snapshot: "Snapshot") -> Self:
+        """
+        Let its files be what they were in a snapshot of it, or of what it comes from.
+
+        What runs in it is ended. If it ran it runs again afterwards, with its main
+        program started anew.
+
+        Raises:
+            SpecError: If the snapshot is of another image.
+        """
+        drive(self._box.reset(snapshot))
+        return self
+
+    def fork(
+        self, count: int = 1, *, snapshot: "Snapshot | None" = None, end: bool = False
+    ) -> "Sequence[Self]":
+        """
+        Make containers that begin with its files, and share nothing it writes later.
+
+        They are wanted as this one was, with names of their own, and run if this one
+        runs; with its main program, if it has one, started anew. As other containers
+        they last until they are removed, or until nobody has them any more.
+
+        Args:
+            count: How many.
+
+            snapshot: Begin with the files of this one, instead of those of now.
+
+            end: As for `snapshot`.
+
+        Raises:
+            StateError: As `snapshot` does.
+        """
+        whole(count, "count", 1, 10_000)
+        made = []
+        for box in drive(self._box.fork(count, snapshot, end=end)):
+            container = type(self).__new__(type(self))
+            container._adopt(box)  # noqa: SLF001  # it is one of ours
+            made.append(container)
+        return made
 
     # --- numbers and words ---------------------------------------------------------
 

@@ -80,6 +80,25 @@ static int open_directory(int at, const char *path)
   return (int)sys_openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 }
 
+/* A layer whose ids are mapped is a clone of one whose ids are not, for the
+ * next jail has ids of its own. */
+static int layer_to_give(const struct stage *stage)
+{
+  size_t count;
+  const struct jb_start *start = stage->launch->start;
+  const struct jb_op *ops =
+    record_array(&stage->launch->record, start->ops, sizeof(*ops), &count);
+  if ((start->flags & JB_START_LAYER) == 0 || start->layer_slot < 0 ||
+      start->layer_slot >= JB_SLOTS_MAX)
+    return -1;
+  for (size_t i = 0; i < count; i++)
+    if (ops[i].kind == JB_OP_TREE && ops[i].slot == start->layer_slot &&
+        (ops[i].flags & JB_OP_FROM_SLOT) != 0 && ops[i].source >= 0 &&
+        ops[i].source < JB_SLOTS_MAX)
+      return stage->slots[ops[i].source];
+  return stage->slots[start->layer_slot];
+}
+
 /* The writable layer, and both halves of every overlay on it, outlast the
  * building for those who will ask what was changed. */
 static int keep_layer(struct stage *stage)
@@ -91,7 +110,7 @@ static int keep_layer(struct stage *stage)
   const struct record *record = &stage->launch->record;
   const struct jb_op *ops =
     record_array(record, start->ops, sizeof(*ops), &count);
-  *layer = (struct layer){.fd = -1};
+  *layer = (struct layer){.fd = -1, .give = layer_to_give(stage)};
   if (start->layer_slot < 0 || start->layer_slot >= JB_SLOTS_MAX)
     return 0;
   layer->fd = stage->slots[start->layer_slot];
@@ -185,11 +204,7 @@ static const struct {
  * the host holds is of no use any more. */
 static size_t given_back(const struct stage *stage, int *fd)
 {
-  const struct jb_start *start = stage->launch->start;
-  if ((start->flags & JB_START_LAYER) == 0 || start->layer_slot < 0 ||
-      start->layer_slot >= JB_SLOTS_MAX)
-    return 0;
-  *fd = stage->slots[start->layer_slot];
+  *fd = layer_to_give(stage);
   return *fd >= 0;
 }
 

@@ -313,13 +313,16 @@ enum jb_op_kind {
 #define JB_OP_REUSE 512u     /* OVERLAY: the layer was used before */
 #define JB_OP_PREPARED 1024u /* TREE: source is the number of a PREPARE */
 #define JB_OP_STACK                                                            \
-  2048u /* OVERLAY: data is a slot and a count: the layers are what is         \
-           mounted at "0", "1", ... of the tree in that slot */
+  2048u /* OVERLAY: data ends with a slot and a count: the lowest layers are   \
+           what is mounted at "0", "1", ... of the tree in that slot */
 #define JB_OP_BY_NAME 4096u /* OVERLAY: layers get names on the stage */
 #define JB_OP_LAYER                                                            \
   8192u /* TREE, TAKE: the writable layer; with IDMAP, what is made in it is    \
            made as the jail's root */
 #define JB_OP_RETURN 16384u /* ENTER: a BACK will follow */
+#define JB_OP_FROM_SLOT                                                        \
+  32768u /* TREE: of what is in the slot source, which is also what is given   \
+            back of a layer */
 
 struct jb_op {
   uint32_t kind;

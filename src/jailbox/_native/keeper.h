@@ -144,7 +144,8 @@ struct overlay {
 
 /* The writable layer of a jail whose files may be asked for later. */
 struct layer {
-  int fd; /* -1: a throwaway jail keeps none */
+  int fd;   /* -1: there is none */
+  int give; /* what the host gets of it: without the ids of this jail */
   size_t count;
   struct overlay overlays[JB_OVERLAYS_MAX];
 };

@@ -83,8 +83,14 @@ static void note_mapped(struct room *room)
 
 static bool on_mapped_layer(const struct room *room)
 {
+  const struct jb_op *op = room->op;
+  bool makes =
+    op->kind == JB_OP_ATTACH ||
+    (op->slot < 0 && (op->kind == JB_OP_DIR || op->kind == JB_OP_LINK ||
+                      op->kind == JB_OP_NODE || op->kind == JB_OP_FILE));
   return room->mapped >= 0 &&
-         (room->op->slot == room->mapped || room->op->source == room->mapped);
+         (op->slot == room->mapped || op->source == room->mapped ||
+          (room->root >= 0 && makes));
 }
 
 /* ---- new file systems --------------------------------------------------- */
@@ -203,13 +209,18 @@ static int op_tree(struct room *room)
     (room->op->flags & JB_OP_RECURSIVE) != 0 ? (unsigned)AT_RECURSIVE : 0u;
   int index = room->op->source;
   bool prepared = (room->op->flags & JB_OP_PREPARED) != 0;
-  size_t count = prepared ? JB_PREPARED_MAX : room->launch->fd_count;
+  bool own_slot = (room->op->flags & JB_OP_FROM_SLOT) != 0;
+  size_t count = own_slot   ? JB_SLOTS_MAX
+                 : prepared ? JB_PREPARED_MAX
+                            : room->launch->fd_count;
   if (index < 0 || (size_t)index >= count)
     return give_up(room, JB_STEP_RECORD, JB_EINVAL, "tree");
-  int source =
-    prepared ? room->launch->prepared[index] : room->launch->fds[index];
+  int source = own_slot   ? room->slots[index]
+               : prepared ? room->launch->prepared[index]
+                          : room->launch->fds[index];
+  bool hosts = !prepared && !own_slot;
   long from =
-    view_of(room->launch->rootless && !prepared, source, path, sizeof(path));
+    view_of(room->launch->rootless && hosts, source, path, sizeof(path));
   if (from < 0)
     return give_up(room, JB_STEP_TREE, from, path);
   long tree = sys_open_tree(
@@ -284,13 +295,14 @@ static long overlay_lowers(const struct room *room, int fs)
   const uint32_t *lowers = record_array(&room->launch->record, room->op->data,
                                         sizeof(*lowers), &count);
   long rc = 0;
-  if ((room->op->flags & JB_OP_STACK) == 0) {
-    for (size_t i = 0; i < count && rc == 0; i++)
-      rc = overlay_lower(fs, slot_at(room, (int)lowers[i]), ".");
+  bool stacked = (room->op->flags & JB_OP_STACK) != 0 && count >= 2;
+  size_t single = stacked ? count - 2 : count;
+  for (size_t i = 0; i < single && rc == 0; i++)
+    rc = overlay_lower(fs, slot_at(room, (int)lowers[i]), ".");
+  if (!stacked)
     return rc;
-  }
-  int stack = count == 2 ? slot_at(room, (int)lowers[0]) : -1;
-  uint32_t layers = stack < 0 ? 0 : lowers[1];
+  int stack = slot_at(room, (int)lowers[single]);
+  uint32_t layers = stack < 0 ? 0 : lowers[single + 1];
   for (uint32_t i = 0; i < layers && rc == 0; i++) {
     struct text text = text_into(number, sizeof(number));
     text_add_number(&text, i);
@@ -319,7 +331,7 @@ static int stack_of(const struct room *room)
   size_t count;
   const uint32_t *data =
     record_array(&room->launch->record, room->op->data, sizeof(*data), &count);
-  return count == 2 ? slot_at(room, (int)data[0]) : -1;
+  return count >= 2 ? slot_at(room, (int)data[count - 2]) : -1;
 }
 
 static long overlay_options(const struct room *room, int fs)

@@ -739,9 +739,8 @@ void init_main(const struct launch *launch, const struct layer *layer)
     struct jb_ready ready = {.message = JB_MESSAGE_READY,
                              .id_base = launch->userns.base,
                              .id_count = launch->id_count};
-    bool give = (start->flags & JB_START_LAYER) != 0 && layer->fd >= 0;
-    (void)channel_send(self.channel, &ready, sizeof(ready), &layer->fd,
-                       give ? 1 : 0);
+    (void)channel_send(self.channel, &ready, sizeof(ready), &layer->give,
+                       layer->give >= 0 ? 1 : 0);
   }
   if (program->argc != 0 &&
       !start_program(&self, record, program, fds, fd_count))

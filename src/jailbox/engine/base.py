@@ -18,10 +18,12 @@ from jailbox.spec.result import Result
 
 if TYPE_CHECKING:
     from jailbox.engine.doctor import Report
+    from jailbox.engine.snapshot import Snapshot
     from jailbox.registry.client import Client
     from jailbox.registry.events import Event
     from jailbox.run.files import Files
     from jailbox.run.process import Process
+    from jailbox.spec.commit import CommitSpec
     from jailbox.spec.debian import DebianWish
     from jailbox.spec.digest import Digest
     from jailbox.spec.image import ImageConfig, Stored
@@ -164,6 +166,20 @@ class Box(Protocol):
 
     def changes(self) -> tuple[Change, ...]:
         """What differs from the image."""
+
+    def commit(self, wish: "CommitSpec") -> "Flow[Stored]":
+        """Make an image of its files."""
+
+    def snapshot(self, *, end: bool = False) -> "Flow[Snapshot]":
+        """Keep its files as they are, without touching them."""
+
+    def reset(self, snapshot: "Snapshot") -> Flow[None]:
+        """End what runs in it, and let its files be those of a snapshot."""
+
+    def fork(
+        self, count: int, snapshot: "Snapshot | None" = None, *, end: bool = False
+    ) -> "Flow[Sequence[Box]]":
+        """Make containers that have its files, and their own from there on."""
 
     def stats(self) -> Stats:
         """What it uses now."""

@@ -19,8 +19,15 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from jailbox.engine.base import Io, LogEntry, Stats
-from jailbox.errors import DeadlineExceeded, EngineError, StateError
-from jailbox.flow import Flow, drive, ready
+from jailbox.engine.snapshot import Generation, Snapshot, combined
+from jailbox.errors import (
+    DeadlineExceeded,
+    EngineError,
+    SpecError,
+    StateError,
+    Unsupported,
+)
+from jailbox.flow import Flow, drive, offload, ready
 from jailbox.linux.cgroup import parse_stats
 from jailbox.linux.fd import Fd
 from jailbox.linux.keeper import Keeper
@@ -34,7 +41,10 @@ from jailbox.run.streams import check_input
 from jailbox.spec.capabilities import capability_mask
 from jailbox.spec.change import Change
 from jailbox.spec.command import Input
+from jailbox.spec.commit import CommitSpec
 from jailbox.spec.container import ContainerSpec, ContainerState, ProgramSpec
+from jailbox.spec.image import Directory, Host, Stored
+from jailbox.spec.mount import Tmpfs
 from jailbox.spec.result import Result
 from jailbox.spec.units import parse_duration
 
@@ -48,6 +58,7 @@ _SIGTERM = 15
 _SIGSTOP = 19
 _SIGCONT = 18
 _FREEZE_PATIENCE = 10.0
+_PAGE = 4096
 
 _LOG_ENTRY = struct.Struct("<QII")
 _STREAMS = {1: "stdout", 2: "stderr", 3: "truncated"}
@@ -60,6 +71,29 @@ _AGENT_CAPABILITIES = capability_mask(
 
 CREATED, RUNNING = ContainerState.CREATED, ContainerState.RUNNING
 PAUSED, STOPPED = ContainerState.PAUSED, ContainerState.STOPPED
+
+
+class Viewed:
+    """
+    A container as it was: a former layer takes the place of the writable one.
+
+    For looking at it, in a jail of its own, while the container goes on.
+    """
+
+    def __init__(
+        self, box: "LocalBox", layer: Generation, below: tuple[Generation, ...]
+    ) -> None:
+        engine = box._engine  # noqa: SLF001  # of this room
+        spec = attrs.evolve(box.spec, name=engine.new_name("past"))
+        self._box = LocalBox(engine, spec)
+        self._box._layer = Fd(os.dup(layer.fileno()))  # noqa: SLF001
+        self._box._past = below  # noqa: SLF001
+
+    def __enter__(self) -> "LocalBox":
+        return self._box
+
+    def __exit__(self, *_: object) -> None:
+        drive(self._box.remove())
 
 
 class LocalBox:
@@ -76,6 +110,7 @@ class LocalBox:
         self._sandbox: Sandbox | None = None
         self._main: Process[Any] | None = None
         self._layer: Fd | None = None
+        self._past: tuple[Generation, ...] = ()
         self._log: Fd | None = None
         self._keeper: Keeper | None = None
         self._number: int | None = None
@@ -171,7 +206,9 @@ class LocalBox:
                 wanted = Wanted(
                     log=log, max_output=0, standing=self._spec.command is None
                 )
-                self._main = sandbox.start(main, wanted, self._layer_fd())
+                self._main = sandbox.start(
+                    main, wanted, self._layer_fd(), self._past_fds()
+                )
                 deadline = None if timeout is None else time.monotonic() + timeout
                 yield from self._complete(sandbox, deadline, timeout)
             except BaseException:
@@ -208,6 +245,7 @@ class LocalBox:
 
     def _new_sandbox(self, spec: ContainerSpec) -> Sandbox:
         engine = self._engine
+        spec = self._within_limits(spec)
         rootfs = engine.rootfs(spec)
         compiled = engine.compile(
             spec,
@@ -215,6 +253,7 @@ class LocalBox:
             hostname=self.hostname,
             keep_layer=True,
             reuse=self._layer is not None,
+            past=len(self._past),
         )
         self._rootfs, self._compiled = rootfs, compiled
         keeper = self._own_keeper()
@@ -228,6 +267,15 @@ class LocalBox:
         # The same number finds the same ids again, which own the layer.
         self._number = sandbox.number
         return sandbox
+
+    def _within_limits(self, spec: ContainerSpec) -> ContainerSpec:
+        """Count what lies in former layers as used: the bound is of all together."""
+        disk = spec.limits.disk
+        if disk is None or not self._past:
+            return spec
+        used = sum(layer.size for layer in self._past)
+        limits = attrs.evolve(spec.limits, disk=max(disk - used, _PAGE))
+        return attrs.evolve(spec, limits=limits)
 
     def _own_keeper(self) -> Keeper:
         """
@@ -265,6 +313,9 @@ class LocalBox:
             self._keep_layer(layer)
         elif layer is not None:
             os.close(layer)  # nothing was ever written to it
+
+    def _past_fds(self) -> list[int]:
+        return [layer.fileno() for layer in self._past]
 
     def _layer_fd(self) -> int | None:
         return None if self._layer is None else self._layer.fileno()
@@ -429,6 +480,7 @@ class LocalBox:
                 if fd is not None:
                     fd.close()
             self._layer = self._log = None
+            self._past = ()
             if self._lease is not None:
                 self._lease.release()
             self._state = None
@@ -526,7 +578,7 @@ class LocalBox:
         spec = attrs.evolve(self._spec, command=None)
         sandbox = self._new_sandbox(spec)
         try:
-            sandbox.start(None, Wanted(), self._layer_fd())
+            sandbox.start(None, Wanted(), self._layer_fd(), self._past_fds())
             drive(self._complete_visit(sandbox))
         except BaseException:
             self._take_back(sandbox)
@@ -565,7 +617,158 @@ class LocalBox:
 
     def changes(self) -> tuple[Change, ...]:
         """What differs from the image."""
-        return self.files().changes()
+        with self._lock:
+            now = self.files().changes()
+            if not self._past:
+                return now
+            return combined([*self._past_changes(), now])
+
+    def _past_changes(self) -> list[tuple[Change, ...]]:
+        """What each former layer changed, the earliest first; looked at once."""
+        past, layer = self._past, self._layer
+        found = []
+        for number in reversed(range(len(past))):
+            generation = past[number]
+            if generation.changes is None:
+                with Viewed(self, generation, past[number + 1 :]) as view:
+                    generation.changes = view.files().changes()
+            found.append(generation.changes)
+        assert (self._past, self._layer) == (past, layer)  # noqa: S101
+        return found
+
+    # --- images and snapshots ------------------------------------------------------
+
+    def commit(self, wish: CommitSpec) -> Flow[Stored]:
+        """Make an image of its files."""
+        from jailbox.engine.commit import base_of, commit_layers
+
+        base = base_of(self._spec)
+        with self._lock:
+            self._demand("commit", CREATED, RUNNING, PAUSED, STOPPED)
+            self._require_layers("commits of containers")
+            freeze = wish.pause and self._state is RUNNING
+            if freeze:
+                yield from self._freeze(None)
+            try:
+                layers = [layer.fileno() for layer in reversed(self._past)]
+                if self._layer is not None:
+                    layers.append(self._layer.fileno())
+                made: Stored = yield from offload(
+                    lambda: commit_layers(self._engine.images, base, layers, wish)
+                )
+            finally:
+                if freeze:
+                    yield from self._thaw()
+            return made
+
+    def snapshot(self, *, end: bool = False) -> Flow[Snapshot]:
+        """Keep its files as they are, without touching them."""
+        with self._lock:
+            self._demand("snapshot", CREATED, RUNNING, STOPPED)
+            self._require_layers("snapshots of containers")
+            runs = self._state is RUNNING
+            if runs and not end:
+                self._demand_idle()
+            if runs:
+                yield from self._end(self._running())
+            if self._layer is not None:
+                self._past = (Generation(self._layer), *self._past)
+                self._layer = None
+            source = self._spec.image
+            assert isinstance(source, Host | Directory | Stored)  # noqa: S101
+            taken = Snapshot(self.name, source, self._past)
+            if runs:
+                yield from self.start()
+            return taken
+
+    def reset(self, snapshot: Snapshot) -> Flow[None]:
+        """End what runs in it, and let its files be those of a snapshot."""
+        with self._lock:
+            self._demand("reset", CREATED, RUNNING, PAUSED, STOPPED)
+            self._require_layers("snapshots of containers")
+            if snapshot.source != self._spec.image:
+                raise SpecError(
+                    "snapshot",
+                    "is of another image",
+                    value=snapshot.container,
+                    accepted="a snapshot of this container, or of a fork of it",
+                )
+            runs = self._state in {RUNNING, PAUSED}
+            if runs:
+                yield from self._end(self._running())
+            self._drop_jail()
+            if self._layer is not None:
+                self._layer.close()
+                self._layer = None
+            self._past = snapshot.layers
+            if runs:
+                yield from self.start()
+
+    def fork(
+        self, count: int, snapshot: Snapshot | None = None, *, end: bool = False
+    ) -> Flow[Sequence["LocalBox"]]:
+        """Make containers that have its files, and their own from there on."""
+        with self._lock:
+            runs = self.state is RUNNING
+            if snapshot is None:
+                snapshot = yield from self.snapshot(end=end)
+            made: list[LocalBox] = []
+            try:
+                for _ in range(count):
+                    box = self._engine.create(attrs.evolve(self._spec, name=None))
+                    made.append(box)
+                    yield from box.reset(snapshot)
+                    if runs:
+                        yield from box.start()
+            except BaseException:
+                for box in made:
+                    yield from box.remove()
+                raise
+            return made
+
+    def _require_layers(self, what: str) -> None:
+        """
+        Refuse where layers cannot be read, or lie below others, apart from their jail.
+
+        Raises:
+            Unsupported: If the kernel is too old.
+        """
+        if not self._engine.facts.can_clone_detached:
+            raise Unsupported(what, since="6.15")
+
+    def _demand_idle(self) -> None:
+        """
+        Refuse while anything runs in it but its init.
+
+        Raises:
+            StateError: If something does.
+        """
+        hint = (
+            "Stop it, or give end=True: its programs are ended, and a main program is"
+            " started anew. A commit can be made while they run."
+        )
+        if self._main is None and any(isinstance(m, Tmpfs) for m in self._spec.mounts):
+            raise StateError(
+                self.name, "running, with memory file systems", "snapshot",
+                ["stopped"], hint=hint,
+            )  # fmt: skip
+        busy = ["its main program"] if self._main is not None else self._programs()
+        if busy:
+            raise StateError(
+                self.name, f"running {', '.join(busy)}", "snapshot",
+                ["created", "stopped", "running nothing"], hint=hint,
+            )  # fmt: skip
+
+    def _programs(self) -> list[str]:
+        """Name what runs in it beside what is ours."""
+        proc = self.files().path("/proc")
+        found = []
+        for entry in proc.iterdir():
+            if entry.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    name = (entry / "comm").read_bytes().decode("utf-8", "replace")
+                    found.append(name.strip())
+        return [name for name in found if not name.startswith("jailbox-")]
 
     # --- numbers and words ---------------------------------------------------------
 

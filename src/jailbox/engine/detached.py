@@ -292,6 +292,13 @@ class DetachedBox(LocalBox):
             )
         return super().connect(overlay)
 
+    def _require_layers(self, what: str) -> None:
+        """Refuse: its layer is with its own keeper."""
+        raise Unsupported(
+            f"{what} that are detached",
+            hint="Use a container that belongs to this process.",
+        )
+
     def logs(self) -> tuple[LogEntry, ...]:
         """What its main program wrote so far."""
         try:

@@ -239,6 +239,7 @@ class LocalEngine:
         keep_layer: bool = False,
         reuse: bool = False,
         given: bool = False,
+        past: int = 0,
         keeper: Keeper | None = None,
     ) -> Compiled:
         """Decide everything about a container but its programs."""
@@ -263,6 +264,7 @@ class LocalEngine:
                 keep_layer,
                 reuse,
                 given,
+                past,
                 hostname,
             ),
             lambda: compile_container(
@@ -276,6 +278,7 @@ class LocalEngine:
                 keep_layer=keep_layer,
                 reuse=reuse,
                 given=given,
+                past=past,
             ),
         )
 

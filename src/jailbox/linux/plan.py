@@ -27,12 +27,14 @@ __all__ = [
     "LaunchPlan",
     "Lay",
     "Link",
+    "Map",
     "Mask",
     "Namespaces",
     "Node",
     "Op",
     "Open",
     "Overlay",
+    "Past",
     "Prepared",
     "Program",
     "ReadOnly",
@@ -190,6 +192,42 @@ class Lay:
             f"{self.slot} = the layer handed in{' idmapped' * self.idmap}"
             f" {_attrs(self.attr)}"
         )
+
+
+@attrs.frozen
+class Map:
+    """
+    A clone of the layer in slot *source*, where the jail's ids stand for its own.
+
+    The layer itself is what the caller gets back: the next jail has other ids.
+    """
+
+    slot: int
+    source: int
+    attr: int = ATTR_NOSUID | ATTR_NODEV
+
+    def describe(self) -> str:
+        """Tell the operation in one line."""
+        return f"{self.slot} = layer {self.source} idmapped {_attrs(self.attr)}"
+
+
+@attrs.frozen
+class Past:
+    """
+    The caller's *index*-th layer of a time that is over, in *slot*; for reading.
+
+    With *idmap* the jail's ids stand for those in it.
+    """
+
+    slot: int
+    index: int
+    idmap: bool = False
+    attr: int = ATTR_NOSUID | ATTR_NODEV | ATTR_RDONLY
+
+    def describe(self) -> str:
+        """Tell the operation in one line."""
+        more = " idmapped" * self.idmap
+        return f"{self.slot} = past layer {self.index}{more} {_attrs(self.attr)}"
 
 
 @attrs.frozen
@@ -397,9 +435,9 @@ class Sysctl:
 
 
 Op: TypeAlias = (
-    Fs | Tree | Overlay | Graft | Take | Lay | Namespaces | Enter | Back | Forth
-    | Stage | Strike | Root
-    | Attach | Dir | Link | Node | File | Open | Mask | ReadOnly | Sysctl
+    Fs | Tree | Overlay | Graft | Take | Lay | Map | Past | Namespaces | Enter | Back
+    | Forth | Stage | Strike | Root | Attach | Dir | Link | Node | File | Open | Mask
+    | ReadOnly | Sysctl
 )  # fmt: skip
 
 

@@ -24,12 +24,14 @@ from jailbox.linux.plan import (
     LaunchPlan,
     Lay,
     Link,
+    Map,
     Mask,
     Namespaces,
     Node,
     Op,
     Open,
     Overlay,
+    Past,
     Prepared,
     Program,
     ReadOnly,
@@ -107,7 +109,7 @@ _TTY, _AGENT, _NO_NEW_PRIVS, _KEEP_GROUPS, _MAKE_CWD, _LOG = 1, 2, 4, 8, 16, 32
 _QUIET = 64
 _RECURSIVE, _IDMAP, _MAKE_DIR, _MAKE_FILE, _STRICT, _OPTIONAL = 1, 2, 4, 8, 16, 32
 _USERXATTR, _VOLATILE, _REUSE, _PREPARED, _STACK = 64, 128, 512, 1024, 2048
-_BY_NAME, _LAID, _RETURN = 4096, 8192, 16384
+_BY_NAME, _LAID, _RETURN, _FROM_SLOT = 4096, 8192, 16384, 32768
 
 _MAKE = {
     "": 0, "dir": _MAKE_DIR, "file": _MAKE_FILE, "source": _MAKE_DIR | _MAKE_FILE,
@@ -116,7 +118,8 @@ _MAKE = {
 _KINDS: dict[type, int] = {
     Fs: 1, Tree: 2, Overlay: 3, Enter: 4, Root: 5, Attach: 6, Dir: 7, Link: 8,
     Node: 9, File: 10, Mask: 11, ReadOnly: 12, Sysctl: 13, Namespaces: 14, Open: 15,
-    Take: 16, Lay: 2, Graft: 17, Stage: 18, Strike: 19, Back: 20, Forth: 21,
+    Take: 16, Lay: 2, Map: 2, Past: 2, Graft: 17, Stage: 18, Strike: 19, Back: 20,
+    Forth: 21,
 }  # fmt: skip
 
 Span = tuple[int, int]
@@ -145,6 +148,8 @@ class Descriptors:
 
         layer: The writable layer kept from an earlier start.
 
+        past: The first of the layers from before that.
+
         sources: The first of the host's trees.
 
         listener: Of a detached jail: the socket for visitors.
@@ -164,6 +169,7 @@ class Descriptors:
     pass_count: int = 0
     log: int | None = None
     layer: int | None = None
+    past: int = 0
     sources: int = 0
     listener: int | None = None
     hold: int | None = None
@@ -364,6 +370,12 @@ def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes
         case Lay(slot, idmap, attr):
             flags = _LAID | _IDMAP * idmap
             source = _index(fds.layer)
+        case Map(slot, source, attr):
+            flags = _LAID | _IDMAP | _FROM_SLOT
+        case Past(slot, index, idmap, attr):
+            # Of a user namespace of ours it is taken as it is: it needs no other ids.
+            flags = _IDMAP * idmap
+            source = fds.past + index
         case Namespaces() | Back() | Forth() | Stage() | Strike():
             pass
         case Enter(returns):
@@ -396,8 +408,11 @@ def _op(heap: _Heap, op: Op, fds: Descriptors, sources: dict[int, int]) -> bytes
         case Sysctl(slot, target, value, optional):
             flags = _OPTIONAL * optional
             path, data = heap.text("sys/" + target), heap.text(value)
+    kind_number = _KINDS[type(op)]
+    if isinstance(op, Past) and not op.idmap:
+        kind_number = _KINDS[Take]
     return OP.pack(
-        _KINDS[type(op)], flags, slot, source, mode, 0, 0, over, attr, number,
+        kind_number, flags, slot, source, mode, 0, 0, over, attr, number,
         *path, *data,
     )  # fmt: skip
 

@@ -23,18 +23,27 @@ from jailbox.linux.plan import (
     Fs,
     Lay,
     Link,
+    Map,
     Mask,
     Namespaces,
     Node,
     Open,
     Overlay,
+    Past,
     ReadOnly,
     Root,
     Sysctl,
     Take,
     Tree,
 )
-from jailbox.run.overlays import Lowers, Overlays, Slots, names_layer, root_overlay
+from jailbox.run.overlays import (
+    Lowers,
+    Overlays,
+    Slots,
+    names_layer,
+    past_layers,
+    root_overlay,
+)
 from jailbox.run.rootfs import Rootfs
 from jailbox.spec.container import ContainerSpec
 from jailbox.spec.mount import Bind, Device, Tmpfs
@@ -44,7 +53,7 @@ from jailbox.spec.security import (
     sysctl_path,
 )
 
-__all__ = ["root_ops"]
+__all__ = ["maps_layers", "root_ops"]
 
 _SAFE = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
 _DEV_SIZE = 64 << 10
@@ -81,6 +90,19 @@ def _tmpfs_options(size: int | None, inodes: int | None, mode: int) -> tuple[str
     if inodes is not None:
         options.append(f"nr_inodes={inodes}")
     return tuple(options)
+
+
+def maps_layers(spec: ContainerSpec, facts: HostFacts) -> bool:
+    """
+    Whether what containers write belongs to the ids of their image, in their layers.
+
+    Only then another jail, with ids of its own, can have such a layer below.
+    """
+    return (
+        facts.can_overlay_idmapped
+        and facts.can_clone_detached
+        and spec.security.userns == "private"
+    )
 
 
 def root_ops(
@@ -124,7 +146,7 @@ def root_ops(
     fresh_sysfs = private or facts.is_rootful
     masks = _masks(spec, facts, fresh_sysfs=fresh_sysfs)
     slots.add(Namespaces())
-    layer = slots.new()
+    layer = plain = slots.new()
     if reuse:
         slots.add(Take(layer, idmapped=given and idmap))
     elif given:
@@ -132,13 +154,26 @@ def root_ops(
     else:
         size, inodes = spec.limits.disk, spec.limits.inodes
         slots.add(Fs(layer, "tmpfs", _tmpfs_options(size, inodes, 0o700), 0))
+    if maps_layers(spec, facts) and lowers.compare and not given:
+        layer = slots.new()
+        slots.add(Map(layer, plain))
+    past = tuple(slots.new() for _ in range(lowers.past))
+    slots.add(*(Past(slot, index, idmap) for index, slot in enumerate(past)))
     attr = ATTR_NOSUID | ATTR_NODEV
     overlays = Overlays(slots, facts, reuse=reuse or given, given=given)
-    top = root_overlay(slots, rootfs, lowers, layer, deep=deep, idmap=idmap)
+    top = root_overlay(
+        slots,
+        rootfs,
+        lowers,
+        layer,
+        deep=deep,
+        idmap=idmap,
+        past=past_layers(slots, past, "0"),
+    )
     if names and rootfs.etc is not None:
         place = None if overlays.by_name else layer
-        above = names_layer(slots, place, rootfs.etc, names)
-        top = attrs.evolve(top, given=above)
+        named = names_layer(slots, place, rootfs.etc, names)
+        top = attrs.evolve(top, given=named)
     root = overlays.add(top)
     behind = len(slots.ops)
     halves = set()
@@ -155,8 +190,10 @@ def root_ops(
     for number, overlay in enumerate(rootfs.overlays, 1):
         lower, merged = slots.new(), slots.new()
         slots.add(Tree(lower, overlay.source, attr, recursive=deep, idmap=idmap))
-        halves.add(lower)
-        overlays.add(Overlay(merged, (lower,), layer, str(number)))
+        above = past_layers(slots, past, str(number))
+        halves |= {lower, *above}
+        below = slots.new() if above else -1
+        overlays.add(Overlay(merged, (*above, lower), layer, str(number), below=below))
         attached.append((merged, overlay.target))
     for shown in rootfs.shown:
         tree = slots.new()
@@ -186,7 +223,9 @@ def root_ops(
     )
     if overlays.late:
         made, slots.ops[behind:] = slots.ops[behind:], []
-        of_overlays = [op for op in made if isinstance(op, Tree) and op.slot in halves]
+        of_overlays = [
+            op for op in made if isinstance(op, Tree | Open) and op.slot in halves
+        ]
         slots.add(*of_overlays, Enter(returns=True))
         overlays.finish()
         slots.add(Back(), *(op for op in made if op not in of_overlays), Forth())

@@ -75,6 +75,7 @@ def compile_container(
     keep_layer: bool = False,
     reuse: bool = False,
     given: bool = False,
+    past: int = 0,
 ) -> Compiled:
     """
     Decide everything about a container but its main program.
@@ -103,6 +104,8 @@ def compile_container(
         given: The layer is a directory of the caller's, whose files belong to the ids
             of the image.
 
+        past: How many layers of a time that is over lie above those of *rootfs*.
+
     Raises:
         NotEnforced: If a protection or limit cannot be applied here, and that was not
             allowed.
@@ -116,7 +119,7 @@ def compile_container(
         spec.limits, facts.cgroups, PLACEHOLDER, keeper=keeper, freezable=keep_layer
     ).without(frozenset(keeper_dirs(facts.cgroups, keeper)))
     slots = Slots()
-    lowers = Lowers(prepared, stack, compare=keep_layer)
+    lowers = Lowers(prepared, stack, compare=keep_layer, past=past)
     names = _name_files(spec, rootfs, hostname)
     layer = root_ops(
         slots, spec, facts, rootfs, lowers, names, reuse=reuse, given=given

@@ -4,6 +4,8 @@ How the layers of a root become one writable tree, in the way that the kernel of
 Nothing is mounted here: operations are collected, for the plan of a jail.
 """
 
+from collections.abc import Sequence
+
 import attrs
 
 from jailbox.linux.facts import HostFacts
@@ -32,6 +34,7 @@ __all__ = [
     "Overlays",
     "Slots",
     "names_layer",
+    "past_layers",
     "root_overlay",
 ]
 
@@ -54,11 +57,14 @@ class Lowers:
         stack: Number of a tree with all of the layers.
 
         compare: They are looked at later without the writable layer.
+
+        past: How many layers of the container itself lie above them.
     """
 
     prepared: int | None
     stack: int | None
     compare: bool
+    past: int = 0
 
 
 class Slots:
@@ -86,8 +92,13 @@ def root_overlay(
     *,
     deep: bool,
     idmap: bool,
+    past: tuple[int, ...] = (),
 ) -> Overlay:
-    """Take the layers of the root; the overlay of them is made by the caller."""
+    """
+    Take the layers of the root; the overlay of them is made by the caller.
+
+    Slots in *past* are layers that lie above them.
+    """
     attr = ATTR_NOSUID | ATTR_NODEV
     count = 0
     sources: list[str | int] = list(rootfs.layers)
@@ -105,9 +116,21 @@ def root_overlay(
     if lowers.prepared is None and rootfs.prepared is not None:
         taken.append(slots.new())
         slots.add(*_inline(rootfs.prepared.ops, taken[-1]))
-    several = (count or len(taken)) > 1
+    several = (count or len(taken)) + len(past) > 1
     below = slots.new() if lowers.compare and several else -1
-    return Overlay(slots.new(), tuple(taken), layer, "0", stack=count, below=below)
+    return Overlay(slots.new(), (*past, *taken), layer, "0", stack=count, below=below)
+
+
+def past_layers(slots: Slots, past: Sequence[int], name: str) -> tuple[int, ...]:
+    """Open what was written to the overlay *name* in each of some former layers."""
+    found = tuple(slots.new() for _ in past)
+    slots.add(
+        *(
+            Open(slot, f"{name}-upper", layer)
+            for slot, layer in zip(found, past, strict=True)
+        )
+    )
+    return found
 
 
 class Overlays:

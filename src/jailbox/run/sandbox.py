@@ -155,7 +155,9 @@ class Ends:
         self.ours[name] = ours
         return self._give(theirs)
 
-    def descriptors(self, *, layer: int | None = None, sources: int = 0) -> Descriptors:
+    def descriptors(
+        self, *, layer: int | None = None, past: int = 0, sources: int = 0
+    ) -> Descriptors:
         """Say which descriptor is what."""
         return Descriptors(
             channel=0,
@@ -166,6 +168,7 @@ class Ends:
             passed=self.places["passed"] or 0,
             pass_count=self.pass_count,
             layer=layer,
+            past=past,
             sources=sources,
         )
 
@@ -273,7 +276,11 @@ class Sandbox:
     # --- starting ------------------------------------------------------------
 
     def start(
-        self, program: Program | None, wanted: Wanted, layer: int | None = None
+        self,
+        program: Program | None,
+        wanted: Wanted,
+        layer: int | None = None,
+        past: Sequence[int] = (),
     ) -> Process[Text] | None:
         """
         Send the request. With a *program* it becomes the jail's main one.
@@ -284,6 +291,8 @@ class Sandbox:
             wanted: How it is connected.
 
             layer: The writable layer of an earlier start; borrowed.
+
+            past: Layers of a time that is over, the latest first; borrowed.
 
         Returns:
             The main program; what comes of it is told by its flows.
@@ -299,7 +308,7 @@ class Sandbox:
         try:
             ends = Ends(program, wanted)
             try:
-                self._send_start(plan, ends, layer, sources)
+                self._send_start(plan, ends, layer, past, sources)
             except BaseException:
                 ends.abandon()
                 raise
@@ -311,14 +320,21 @@ class Sandbox:
         return self._process(program, wanted, ends, self.channel, whole_jail=True)
 
     def _send_start(
-        self, plan: LaunchPlan, ends: Ends, layer: int | None, sources: list[int]
+        self,
+        plan: LaunchPlan,
+        ends: Ends,
+        layer: int | None,
+        past: Sequence[int],
+        sources: list[int],
     ) -> None:
         fds = list(ends.fds)
         place = None
         if layer is not None:
             place = len(fds)
             fds.append(layer)
-        descriptors = ends.descriptors(layer=place, sources=len(fds))
+        first = len(fds)
+        fds += past
+        descriptors = ends.descriptors(layer=place, past=first, sources=len(fds))
         record = self._records(plan, descriptors)
         self._keeper.start(record, self.number, self.name, [*fds, *sources])
         ends.sent()

@@ -325,13 +325,19 @@ class Layers:
         if not wanted:
             for blob, media_type in packed:
                 if self._blobs.size(blob) is not None:
-                    wanted = self._again(record, blob, media_type)
+                    wanted = self._again(record, blob, media_type, bottom=True)
+                    if found != wanted and not record.lowers:
+                        # It may stand alone and still lie on others: then its
+                        # whiteouts mean something.
+                        wanted = self._again(record, blob, media_type, bottom=False)
                     break
             else:
                 raise Unverifiable
         return None if found == wanted else "has changed since it was unpacked"
 
-    def _again(self, record: LayerRecord, blob: Digest, media_type: str) -> str:
+    def _again(
+        self, record: LayerRecord, blob: Digest, media_type: str, *, bottom: bool
+    ) -> str:
         """Unpack a layer once more, below ``tmp``; return its fingerprint."""
         lowers = []
         for lower in record.lowers:
@@ -342,7 +348,7 @@ class Layers:
         temporary = self._files.temporary("check a layer", directory=True)
         try:
             _, fed, _ = self._unpack(
-                blob, media_type, record.diff_id, lowers, temporary
+                blob, media_type, record.diff_id, lowers, temporary, bottom=bottom
             )
             if fed.digest != record.diff_id:
                 raise DigestMismatch(str(record.diff_id), str(fed.digest), str(blob))
@@ -370,6 +376,8 @@ class Layers:
         diff_id: Digest | None,
         parents: Sequence[Below],
         temporary: Temporary,
+        *,
+        bottom: bool = True,
     ) -> tuple[Unpacked, Fed, tuple[Digest, ...]]:
         """
         Unpack below *temporary*; on top of the parents only if it has to be.
@@ -386,7 +394,7 @@ class Layers:
                 unpacked, fed = feed(
                     first,
                     lambda stream: self._workshop().unpack(
-                        stream, target, bottom=not parents, policy=policy
+                        stream, target, bottom=bottom and not parents, policy=policy
                     ),
                     also=keep,
                 )
