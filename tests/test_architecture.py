@@ -5,6 +5,9 @@ import importlib
 import importlib.metadata
 import json
 import pkgutil
+import re
+import runpy
+import struct
 import subprocess
 import sys
 import types
@@ -189,3 +192,61 @@ def test_no_dataclasses() -> None:
     ]
 
     assert users == []
+
+
+def test_nobody_is_ended_by_number() -> None:
+    """
+    A number may be another process' a moment later: Python sends signals to processes
+    by descriptors only (LIF17).
+    """
+    calls = re.compile(r"os\.(kill|killpg)\(|signal\.pthread_kill\(|waitpid\(")
+    sources = [*(PROJECT / "src/jailbox").rglob("*.py")]
+
+    assert len(sources) > 100
+    assert [
+        f"{source}: {found[0]}"
+        for source in sources
+        if (found := calls.search(source.read_text(encoding="utf-8")))
+    ] == []
+
+
+@pytest.mark.slow
+def test_helper_stands_alone(tmp_path: Path) -> None:
+    """
+    The helper needs no library and no loader: between clone and exec there is nothing
+    that could allocate, lock or look a name up (LIB1).
+    """
+    build = runpy.run_path(str(PROJECT / "src/jailbox/_native/build.py"))
+    command = build["helper_command"](
+        ["gcc"], str(tmp_path / "helper"), 'JB_VERSION=""'
+    )
+    subprocess.run(command, cwd=PROJECT, check=True)
+
+    image = (tmp_path / "helper").read_bytes()
+
+    kind, _, _, _, at, _, _, _, size, count = struct.unpack_from(
+        "<HHIQQQIHHH", image, 16
+    )
+    headers = [
+        struct.unpack_from("<IIQQQQ", image, at + n * size) for n in range(count)
+    ]
+    dynamic = next(head for head in headers if head[0] == 2)
+    tags = struct.iter_unpack("<QQ", image[dynamic[2] : dynamic[2] + dynamic[5]])
+    assert kind == 3  # position-independent
+    assert 3 not in [head[0] for head in headers]  # PT_INTERP
+    assert 1 not in [tag for tag, _ in tags]  # DT_NEEDED
+
+
+def test_what_is_said_to_be_tested_is() -> None:
+    """Every file, class and test that ``tests/README.md`` names is there."""
+    text = (PROJECT / "tests/README.md").read_text(encoding="utf-8")
+    names = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", text)
+    missing = []
+    for file, name in names:
+        path = PROJECT / ("" if file.startswith("tools/") else "tests") / file
+        source = path.read_text(encoding="utf-8") if path.exists() else None
+        if source is None or (name and not re.search(rf"(def|class) {name}\b", source)):
+            missing.append(f"{file}::{name}")
+
+    assert len(names) > 80
+    assert missing == []

@@ -108,6 +108,21 @@ class TestOutliving:
         assert found.wait(timeout=30).signal == signal.SIGTERM
         assert found.state is ContainerState.STOPPED
 
+    def test_a_stopped_one_is_refused_with_the_reason(self) -> None:
+        """
+        Its files ended with it: to reach them, or to start it as if they had not, is
+        refused with what to do instead.
+        """
+        elsewhere(START.format(command="['true']"))
+        found = Container.get(NAME)
+        found.wait(timeout=30)
+
+        for action in (found.start, found.changes, found.path("/x").read_bytes):
+            with pytest.raises(jb.StateError, match="is stopped") as caught:
+                action()
+            assert "ends with its jail" in "".join(caught.value.__notes__)
+        assert found.state is ContainerState.STOPPED
+
     def test_any_process_may_remove_it(self) -> None:
         """After a removal there is no container of that name, for anybody."""
         elsewhere(START.format(command="['sleep', '60']"))

@@ -46,6 +46,10 @@ __all__ = ["DetachedBox", "find_detached", "list_detached"]
 _JAIL = "jail"  # the one jail of its keeper
 _NUMBER = 1
 _VERSION = 1
+_OVER = (
+    "What a detached container has written ends with its jail, which nobody keeps; a "
+    "writable mount keeps files beyond it."
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -127,6 +131,14 @@ class DetachedBox(LocalBox):
     def start(self, timeout: float | None = None) -> Flow[None]:
         """Start it, with a keeper of its own."""
         with self._lock:
+            if self.state is STOPPED:
+                raise StateError(
+                    self.name,
+                    STOPPED,
+                    "start",
+                    [ContainerState.CREATED],
+                    hint=f"{_OVER} Remove it and start another.",
+                )
             self._demand("start", ContainerState.CREATED)
             home = _home(self.name)
             try:
@@ -286,9 +298,12 @@ class DetachedBox(LocalBox):
     ) -> contextlib.AbstractContextManager[socket.socket]:
         """Open a conversation with a file agent; only while it runs."""
         if self.state is STOPPED:
-            raise Unsupported(
-                "files of a detached container that has stopped",
-                hint="They end with it; copy them out while it runs.",
+            raise StateError(
+                self.name,
+                STOPPED,
+                "reach the files of it",
+                [RUNNING],
+                hint=f"{_OVER} Copy them out while it runs.",
             )
         return super().connect(overlay)
 
