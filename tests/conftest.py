@@ -17,7 +17,6 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ import pytest
 from tests import abilities
 from tests.distribution import Distribution, build
 from tests.leaks import Census, leaked, settle
+from tests.scratch import scratch, sweep
 from tests.users import Shelf, User, fill_shelf, temporary_user
 
 if TYPE_CHECKING:
@@ -240,9 +240,10 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 def shared_place() -> Iterator[Path]:
     """Return a directory of this run that every user may read."""
     # pytest's own directories are closed to others.
-    with tempfile.TemporaryDirectory(prefix="jailbox-tests-") as name:
-        os.chmod(name, 0o755)
-        yield Path(name)
+    sweep()
+    with scratch() as place:
+        place.chmod(0o755)
+        yield place
 
 
 @pytest.fixture(scope="session")
@@ -339,8 +340,10 @@ def debian_image(keeper: None) -> Iterator["Image"]:
 
     # Thousands of files, each of which a disk would be asked to forget at the end.
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    if memory is not None:
+        sweep(memory)
     with (
-        tempfile.TemporaryDirectory(prefix="jailbox-tests-", dir=memory) as place,
+        scratch(memory) as place,
         jailbox.Store(place) as store,
     ):
         yield jailbox.Image.debian("bookworm", store=store)

@@ -2,6 +2,7 @@
 MT: mounts, and the root of a jail.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -566,3 +567,54 @@ def test_mt26_mounts_die_with_the_jail(tmp_path: Path) -> None:
             subprocess.run(["umount", "-l", tmp_path], check=True)
 
     assert unmounted
+
+
+LOCK = """
+import fcntl, sys, time
+file = open(sys.argv[1], "rb")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+class TestLocks:
+    """What the threat model says about locks on files that a jail may only read."""
+
+    @staticmethod
+    def is_locked(path: Path) -> bool:
+        """Whether somebody holds *path*."""
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def test_mt_a_mount_shares_locks(self, canary: Path) -> None:
+        """
+        A jail can lock a file of the host that it was given to read, as any reader can;
+        the lock ends with the jail.
+        """
+        shared = canary / "secret"
+        shared.chmod(0o644)
+        mount = jb.Mount.bind(canary, "/volume")
+        with jb.Container(jb.Image.host(), mounts=[mount]) as jail:  # noqa: SIM117
+            with jail.popen(["python3", "-c", LOCK, "/volume/secret"]) as holder:
+                assert "held" == next(iter(holder)).text.strip()
+                assert self.is_locked(shared)
+                jail.kill()
+
+        assert not self.is_locked(shared)
+
+    @pytest.mark.parametrize("read_only", [False, True])
+    def test_mt_an_image_shares_no_locks(self, *, read_only: bool) -> None:
+        """
+        A lock on a file of an image is the jail's own affair, also where the image is
+        the host.
+        """
+        with jb.Container(jb.Image.host(), read_only=read_only) as jail:  # noqa: SIM117
+            with jail.popen(["python3", "-c", LOCK, "/usr/bin/env"]) as holder:
+                assert "held" == next(iter(holder)).text.strip()
+                assert not self.is_locked(Path("/usr/bin/env"))
+                holder.kill()

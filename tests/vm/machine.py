@@ -19,7 +19,6 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any, Self
 
 import attrs
 
+from tests import scratch
 from tests.vm.agent import PORT
 
 BUSYBOX = "/bin/busybox"
@@ -220,7 +220,7 @@ class VM:
         Raises:
             MachineError: If it does not come up.
         """
-        self._place = Path(tempfile.mkdtemp(prefix="jailbox-tests-vm-"))
+        self._place = scratch.make("vm")
         try:
             command = self._command(self._place)
             with (self._place / "errors").open("wb") as errors:
