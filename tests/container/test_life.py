@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -533,6 +534,39 @@ class TestPrograms:
 
         states = [line.rpartition(") ")[2][0] for line in lines.splitlines()]
         assert states.count("Z") == 0
+
+    def test_what_was_executed_before_is_not_mixed_up_with_what_is_now(self) -> None:
+        """
+        Programs that differ in one thing, asked for in turn and again after a restart.
+        """
+
+        def ask(container: jb.Container, options: dict[str, Any]) -> str:
+            words = ["sh", "-c", 'echo "$A $PWD $(id -u)"']
+            return str(container.exec(words, **options).stdout)
+
+        with jb.Container(HOST) as container:
+            for _ in range(2):
+                found = [
+                    ask(container, options)
+                    for options in (
+                        {},
+                        {},
+                        {"env": {"A": "b"}},
+                        {"cwd": "/usr"},
+                        {"user": "7"},
+                        {},
+                    )
+                ]
+                assert found == [
+                    " / 0\n",
+                    " / 0\n",
+                    "b / 0\n",
+                    " /usr 0\n",
+                    " / 7\n",
+                    " / 0\n",
+                ]
+                container.stop()
+                container.start()
 
     def test_exec_leaves_its_background_to_the_container(self) -> None:
         """

@@ -73,11 +73,11 @@ def exec_with_fault(
 ) -> "jb.Result[str]":
     """Run a further program in *container* that is refused at *step*."""
 
-    def record(program: Program, fds: Descriptors) -> bytes:
+    def record(_: sandbox.Sandbox, program: Program, fds: Descriptors) -> bytes:
         return encode_exec(program, fds, fault=(STEPS.index(step), number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sandbox, "encode_exec", record)
+        patch.setattr(sandbox.Sandbox, "_encoded", record)
         return container.exec(["true"], timeout=10)
 
 

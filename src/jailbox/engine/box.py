@@ -107,6 +107,9 @@ class LocalBox:
         self._state: ContainerState | None = CREATED
         self._rootfs: Rootfs | None = None
         self._compiled: Compiled | None = None
+        self._asked: (
+            tuple[tuple[ProgramSpec, bool, int, int], Program, Rootfs, Compiled] | None
+        ) = None
         self._sandbox: Sandbox | None = None
         self._main: Process[Any] | None = None
         self._layer: Fd | None = None
@@ -492,15 +495,7 @@ class LocalBox:
         self, spec: ProgramSpec, io: Io, *, quiet: bool = False
     ) -> Process[Any]:
         self._demand("execute in it", RUNNING)
-        spec.check()
-        assert self._rootfs is not None  # noqa: S101  # it runs
-        assert self._compiled is not None  # noqa: S101
-        program = self._engine.compile_program(
-            spec, self._spec, self._rootfs, self._compiled, hostname=self.hostname
-        )
-        if quiet:
-            # One wake-up less: what is run to its end was executed.
-            program = attrs.evolve(program, quiet=True)
+        program = self._program_of(spec, quiet=quiet)
         wanted = Wanted(
             stdin=io.stdin,
             merge=spec.stderr == "stdout",
@@ -510,6 +505,26 @@ class LocalBox:
             timeout=spec.timeout,
         )
         return self._running().execute(program, wanted)
+
+    def _program_of(self, spec: ProgramSpec, *, quiet: bool) -> Program:
+        rootfs, compiled = self._rootfs, self._compiled
+        assert rootfs is not None  # noqa: S101  # it runs
+        assert compiled is not None  # noqa: S101
+        question = (spec, quiet, id(rootfs), id(compiled))
+        # One value, so that threads that ask for different programs do not mix them up.
+        asked = self._asked
+        if asked is not None and asked[0] == question:
+            return asked[1]
+        spec.check()
+        program = self._engine.compile_program(
+            spec, self._spec, rootfs, compiled, hostname=self.hostname
+        )
+        if quiet:
+            # One wake-up less: what is run to its end was executed.
+            program = attrs.evolve(program, quiet=True)
+        # The two are kept as well: while they live, their numbers are nobody else's.
+        self._asked = (question, program, rootfs, compiled)
+        return program
 
     def execute(
         self, program: ProgramSpec, io: Io, source: Input | None = None

@@ -272,6 +272,7 @@ class Sandbox:
         self.channel: Channel | None = None
         self.paused = False
         self._returned: int | None = None
+        self._request: tuple[Program, Descriptors, bytes] | None = None
 
     # --- starting ------------------------------------------------------------
 
@@ -429,7 +430,7 @@ class Sandbox:
         """Send the request to run *program* in the running jail."""
         ends = Ends(program, wanted)
         try:
-            record = encode_exec(program, ends.descriptors())
+            record = self._encoded(program, ends.descriptors())
             send(self._open_channel().fileno(), record, ends.fds)
             ends.sent()
         except BaseException:
@@ -437,6 +438,15 @@ class Sandbox:
             raise
         channel = Channel(ends.channel)
         return self._process(program, wanted, ends, channel, whole_jail=False)
+
+    def _encoded(self, program: Program, fds: Descriptors) -> bytes:
+        """Encode a request; the same one is often made again."""
+        kept = self._request
+        if kept is not None and kept[0] is program and kept[1] == fds:
+            return kept[2]
+        record = encode_exec(program, fds)
+        self._request = (program, fds, record)
+        return record
 
     def request(self, program: Program, fds: Sequence[int]) -> None:
         """Send a request whose answers somebody else takes (the file agent)."""
