@@ -50,6 +50,7 @@ from jailbox.spec.result import Cause, Result, Usage, Verdict
 from jailbox.spec.security import Security
 
 if TYPE_CHECKING:
+    from jailbox.engine.changes import Changes
     from jailbox.engine.doctor import Report
     from jailbox.engine.snapshot import Snapshot
     from jailbox.run.files import ContainerPath
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cause",
     "Change",
+    "Changes",
     "Container",
     "ContainerPath",
     "ContainerState",
@@ -112,6 +114,7 @@ def doctor() -> "Report":
 # Classes of the kernel half, for annotations and isinstance; loaded when asked for, so
 # that importing the package needs no kernel.
 _LATE = {
+    "Changes": "jailbox.engine.changes",
     "ContainerPath": "jailbox.run.files",
     "Process": "jailbox.run.process",
     "Snapshot": "jailbox.engine.snapshot",

@@ -17,7 +17,6 @@ from jailbox.engine.logs import chosen
 from jailbox.errors import SpecError, SpecTypeError, StateError
 from jailbox.flow import drive
 from jailbox.image import Image
-from jailbox.spec.change import Change
 from jailbox.spec.checks import several, whole
 from jailbox.spec.command import AnyCommand, Input, User, argv_of, user_of
 from jailbox.spec.commit import CommitSpec
@@ -38,6 +37,7 @@ from jailbox.spec.texts import AnyPath, absolute_path
 from jailbox.spec.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
+    from jailbox.engine.changes import Changes
     from jailbox.engine.snapshot import Snapshot
     from jailbox.linux.tree import Copied
     from jailbox.run.files import ContainerPath, Files
@@ -702,8 +702,13 @@ class Container:
             timeout=timeout,
         )
 
-    def changes(self) -> tuple[Change, ...]:
-        """What differs from the image, sorted by path."""
+    def changes(self) -> "Changes":
+        """
+        What differs from the image, sorted by path.
+
+        A tuple of `Change`, which can be applied to a directory of the host, shown as
+        a patch, and taken back.
+        """
         return self._box.changes()
 
     # --- images and snapshots ------------------------------------------------------

@@ -241,6 +241,120 @@ class TestSnapshots:
             assert took < 1
 
 
+class TestCopies:
+    def test_the_host_stays_as_it_is(self, image: Image, tmp_path: Path) -> None:
+        """
+        A directory of the host is changed in the container alone, and what differs is
+        among its changes; a reset takes it back.
+        """
+        source = tmp_path / "source"
+        source.mkdir()
+        (source / "kept").write_text("old")
+        (source / "gone").write_text("old")
+        with Container(image, mounts=[Mount.cow(source, "/work")]) as jail:
+            snapshot = jail.snapshot()
+            sh(jail, "cd /work; echo new > kept; rm gone; echo x > added; id > /x")
+
+            assert changed(jail) == {
+                "added /work/added", "modified /work/kept", "removed /work/gone",
+                "added /x",
+            }  # fmt: skip
+            assert sorted(os.listdir(source)) == ["gone", "kept"]
+            assert (source / "kept").read_text() == "old"
+            jail.reset(snapshot)
+            assert sh(jail, "cat /work/kept /work/gone") == "oldold"
+
+    def test_it_can_be_changed_on_a_read_only_root(
+        self, image: Image, tmp_path: Path
+    ) -> None:
+        """
+        A root that is read-only is so without what was wanted to be changed.
+        """
+        mounts = [Mount.cow(tmp_path, "/srv")]
+        script = "echo x > /srv/x && cat /srv/x; echo x > /x"
+        done = jb.run(image, ["sh", "-c", script], mounts=mounts, read_only=True)
+
+        assert done.stdout == "x\n"
+        assert "Read-only file system" in done.stderr
+        assert os.listdir(tmp_path) == []
+
+
+class TestChanges:
+    def test_applied_to_a_directory(self, image: Image, tmp_path: Path) -> None:
+        """
+        Applied to the directory that a copy was made of, everything is as in the
+        container; what has nothing to do with it stays.
+        """
+        source = tmp_path / "source"
+        (source / "d").mkdir(parents=True)
+        for name in ("kept", "gone", "same", "d/x"):
+            (source / name).write_text("old\n")
+        script = (
+            "cd /work; echo new > kept; rm gone; rm -r d; echo x > d; ln -s /etc l;"
+            " mkdir -p a/b; echo y > a/b/c; chmod 4750 a/b/c; mkfifo p; echo z > /z"
+        )
+        with Container(image, mounts=[Mount.cow(source, "/work")]) as jail:
+            sh(jail, script)
+            changes = jail.changes().below("/work")
+            skipped = changes.apply(source)
+
+        assert [change.path for change in skipped] == ["/work/p"]
+        assert sorted(os.listdir(source)) == ["a", "d", "kept", "l", "same"]
+        assert (source / "kept").read_text() == "new\n"
+        assert (source / "d").read_text() == "x\n"
+        assert os.readlink(source / "l") == "/etc"
+        assert (source / "a/b/c").read_text() == "y\n"
+        assert (source / "a/b/c").stat().st_mode & 0o7777 == 0o750
+
+    def test_no_link_is_followed(self, image: Image, tmp_path: Path) -> None:
+        """
+        A link in the directory leads nowhere: what would go through it is refused, and
+        what it points to stays as it is.
+        """
+        outside, target = tmp_path / "outside", tmp_path / "target"
+        outside.mkdir()
+        target.mkdir()
+        (target / "d").symlink_to(outside)
+        with Container(image) as jail:
+            sh(jail, "mkdir /d; echo x > /d/x")
+            only = jail.changes().below("/d")
+            only._below = "/"
+            with pytest.raises(jb.SpecError, match="no directory: d"):
+                only.apply(target)
+
+        assert os.listdir(outside) == []
+
+    def test_as_a_patch(self, image: Image) -> None:
+        """
+        Texts are shown as ``diff -u`` shows them, against the image, also when there
+        was a snapshot in between; other files are named.
+        """
+        with Container(image) as jail:
+            sh(jail, "printf 'a\\nb' > /new; printf '\\0' > /binary")
+            jail.snapshot()
+            sh(jail, "echo more >> /etc/group; rm /etc/passwd")
+            patch = jail.changes().as_patch()
+
+        assert "Binary files /dev/null and b/binary differ\n" in patch
+        assert "--- /dev/null\n+++ b/new\n@@ -0,0 +1,2 @@\n+a\n+b\n\\ No" in patch
+        assert "--- a/etc/group\n+++ b/etc/group\n" in patch
+        assert "\n+more\n" in patch
+        assert "--- a/etc/passwd\n+++ /dev/null\n" in patch
+
+    def test_discarded(self, image: Image) -> None:
+        """
+        What is discarded was never there.
+        """
+        with Container(image) as jail:
+            sh(jail, "rm /etc/group; touch /x")
+            jail.snapshot()
+            sh(jail, "touch /y")
+            jail.changes().discard()
+
+            assert jail.changes() == ()
+            assert sh(jail, "ls /etc/group") == "/etc/group\n"
+
+
 class TestForks:
     def test_forks_diverge(self, image: Image) -> None:
         """
@@ -300,7 +414,7 @@ class TestCommits:
         """
         with Container(Image.get("base:1", store=store)) as jail:
             sh(jail, "echo x > /x; rm /etc/group; rm -r /home; mkdir /home")
-            sh(jail, "chown 5:6 /x 2>/dev/null || true; chmod 4711 /x")
+            sh(jail, "chown 5:6 /x 2>/dev/null || true; chmod 4755 /x")
             owner = sh(jail, "stat -c '%a %u %g' /x")
             image = jail.commit("new:1", message="why", author="me")
         names = ["sh", "-c", "cat /x; ls /etc/group /home; stat -c '%a %u %g' /x"]

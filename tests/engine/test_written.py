@@ -143,7 +143,7 @@ class TestWriting:
         with pytest.raises(LaunchError) as caught:
             run_on(engine, Path("/proc/self"), busybox_rootfs, "true")
 
-        assert caught.value.step in {"tree", "overlay"}
+        assert caught.value.step in {"tree", "dir", "overlay"}
 
 
 class TestKeeping:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jailbox.errors import SpecError, SpecTypeError
-from jailbox.spec.mount import AnyMount, Bind, Device, Mount, Tmpfs, mount_target
+from jailbox.spec.mount import AnyMount, Bind, Cow, Device, Mount, Tmpfs, mount_target
 
 # A busy machine is no failure.
 UNHURRIED = settings(deadline=None)
@@ -187,6 +187,7 @@ class TestDevice:
 
 ALL: list[AnyMount] = [
     Mount.bind("/a", "/b"),
+    Mount.cow("/a", "/b"),
     Mount.tmpfs("/b"),
     Mount.device("/dev/fuse"),
 ]
@@ -206,9 +207,9 @@ class TestSum:
 
     @pytest.mark.parametrize("mount", ALL, ids=lambda mount: type(mount).__name__)
     def test_match(self, mount: AnyMount) -> None:
-        """A match over three cases is all there is; mypy proves it."""
+        """A match over four cases is all there is; mypy proves it."""
         match mount:
-            case Bind(_, target) | Tmpfs(target) | Device(_, target):
+            case Bind(_, target) | Cow(_, target) | Tmpfs(target) | Device(_, target):
                 assert target == mount.target
             case _:
                 assert_never(mount)

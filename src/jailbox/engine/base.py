@@ -17,6 +17,7 @@ from jailbox.spec.container import ContainerSpec, ContainerState, ProgramSpec
 from jailbox.spec.result import Result
 
 if TYPE_CHECKING:
+    from jailbox.engine.changes import Changes
     from jailbox.engine.doctor import Report
     from jailbox.engine.snapshot import Snapshot
     from jailbox.registry.client import Client
@@ -164,7 +165,7 @@ class Box(Protocol):
     def files(self) -> "Files":
         """Its files."""
 
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> "Changes":
         """What differs from the image."""
 
     def commit(self, wish: "CommitSpec") -> "Flow[Stored]":

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from jailbox.engine.base import Io, LogEntry, Stats
+from jailbox.engine.changes import Changes
 from jailbox.engine.snapshot import Generation, Snapshot, combined
 from jailbox.errors import (
     DeadlineExceeded,
@@ -43,7 +44,7 @@ from jailbox.spec.change import Change
 from jailbox.spec.command import Input
 from jailbox.spec.commit import CommitSpec
 from jailbox.spec.container import ContainerSpec, ContainerState, ProgramSpec
-from jailbox.spec.image import Directory, Host, Stored
+from jailbox.spec.image import Directory, Host, Source, Stored
 from jailbox.spec.mount import Tmpfs
 from jailbox.spec.result import Result
 from jailbox.spec.units import parse_duration
@@ -630,13 +631,27 @@ class LocalBox:
             return frozenset()
         return self._compiled.mount_points
 
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> Changes:
         """What differs from the image."""
         with self._lock:
-            now = self.files().changes()
-            if not self._past:
-                return now
-            return combined([*self._past_changes(), now])
+            found = self.files().changes()
+            if self._past:
+                found = combined([*self._past_changes(), found])
+            return Changes.of(self, found)
+
+    def read_old(self, path: str, *, max_bytes: int) -> bytes:
+        """Read a file as the image has it."""
+        if not self._past:
+            return self.files().read_old(path, max_bytes=max_bytes)
+        with Viewed(self, self._past[-1], ()) as view:
+            return view.files().read_old(path, max_bytes=max_bytes)
+
+    @property
+    def source(self) -> Source:
+        """What its files lie on."""
+        source = self._spec.image
+        assert isinstance(source, Host | Directory | Stored)  # noqa: S101
+        return source
 
     def _past_changes(self) -> list[tuple[Change, ...]]:
         """What each former layer changed, the earliest first; looked at once."""
@@ -689,9 +704,7 @@ class LocalBox:
             if self._layer is not None:
                 self._past = (Generation(self._layer), *self._past)
                 self._layer = None
-            source = self._spec.image
-            assert isinstance(source, Host | Directory | Stored)  # noqa: S101
-            taken = Snapshot(self.name, source, self._past)
+            taken = Snapshot(self.name, self.source, self._past)
             if runs:
                 yield from self.start()
             return taken

@@ -29,7 +29,7 @@ from jailbox.run.compile import Compiled, compile_container, compile_program
 from jailbox.run.host import HOSTNAME, host_rootfs
 from jailbox.run.images import directory_rootfs
 from jailbox.run.process import Process
-from jailbox.run.rootfs import Rootfs
+from jailbox.run.rootfs import Rootfs, with_copies
 from jailbox.run.sandbox import Sandbox, Wanted
 from jailbox.run.streams import check_input
 from jailbox.run.users import identify
@@ -203,9 +203,10 @@ class LocalEngine:
         match spec.image:
             case Host():
                 private = spec.network.private
-                return self._recent.of(
+                rootfs = self._recent.of(
                     ("host", private), lambda: host_rootfs(network=not private)
                 )
+                return with_copies(rootfs, spec.mounts)
             case Directory(path, config):
                 rootfs = directory_rootfs(path, config)
             case Stored() as image:
@@ -220,9 +221,9 @@ class LocalEngine:
                     value=spec.image,
                     accepted="Image.host(), Image.from_dir(path), Image.get(name)",
                 )
-        if spec.network.private:
-            return rootfs
-        return attrs.evolve(rootfs, resolver=_resolver())
+        if not spec.network.private:
+            rootfs = attrs.evolve(rootfs, resolver=_resolver())
+        return with_copies(rootfs, spec.mounts)
 
     def lease(self, spec: ContainerSpec) -> "Lease | None":
         """Keep an image of a store from being removed; ``None`` for any other."""

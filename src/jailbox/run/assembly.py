@@ -46,7 +46,7 @@ from jailbox.run.overlays import (
 )
 from jailbox.run.rootfs import Rootfs
 from jailbox.spec.container import ContainerSpec
-from jailbox.spec.mount import Bind, Device, Tmpfs
+from jailbox.spec.mount import Bind, Cow, Device, Tmpfs
 from jailbox.spec.security import (
     DEFAULT_MASKED_PATHS,
     DEFAULT_NETWORK_SYSCTLS,
@@ -250,7 +250,15 @@ def root_ops(
         slots.add(Attach(slot, target, make=make))
     if spec.read_only:
         slots.add(ReadOnly("/"))
-        slots.add(*(ReadOnly(shown.target) for shown in rootfs.overlays))
+        # What was wanted to be changed is no part of the root.
+        own = {mount.target for mount in spec.mounts if isinstance(mount, Cow)}
+        slots.add(
+            *(
+                ReadOnly(shown.target)
+                for shown in rootfs.overlays
+                if shown.target not in own
+            )
+        )
     return layer
 
 
@@ -357,6 +365,8 @@ def _mount_sources(
     """Open what the caller wants mounted: (slot, target, what to make)."""
     wanted = []
     for mount in sorted(spec.mounts, key=lambda m: m.target.count("/")):
+        if isinstance(mount, Cow):
+            continue  # an overlay of the root (`jailbox.run.rootfs.with_copies`)
         slot = slots.new()
         make = "dir"
         match mount:

@@ -7,7 +7,7 @@ mounted here and nothing is read.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -23,8 +23,9 @@ from jailbox.linux.plan import (
 )
 from jailbox.run.names import Etc
 from jailbox.spec.image import ImageConfig
+from jailbox.spec.mount import AnyMount, Cow
 
-__all__ = ["Rootfs", "Shown", "stack_of"]
+__all__ = ["Rootfs", "Shown", "stack_of", "with_copies"]
 
 _STACK_FROM = 3
 """Layers from which on a stack is cheaper than each for itself."""
@@ -106,3 +107,20 @@ def stack_of(layers: Sequence[str], identity: str) -> Prepared | None:
         ]
     key = hashlib.sha256("\0".join((identity, *layers)).encode()).hexdigest()
     return Prepared(key=f"stack-{key}", ops=tuple(ops))
+
+
+def with_copies(rootfs: Rootfs, mounts: Iterable[AnyMount]) -> Rootfs:
+    """
+    Overlay directories of the host that are wanted with changes of the jail's own.
+
+    A root of its own is no other thing: what is changed in them is found in the same
+    way, and kept with the same layer.
+    """
+    wanted = tuple(
+        Shown(mount.source, mount.target) for mount in mounts if isinstance(mount, Cow)
+    )
+    if not wanted:
+        return rootfs
+    # One that stands in another comes after it.
+    wanted = tuple(sorted(wanted, key=lambda shown: shown.target.count("/")))
+    return attrs.evolve(rootfs, overlays=(*rootfs.overlays, *wanted))

@@ -32,7 +32,7 @@ from jailbox.spec.command import (
 from jailbox.spec.image import ImageConfig
 from jailbox.spec.limits import DEFAULT_LIMITS, Limits
 from jailbox.spec.mapping import FrozenMap
-from jailbox.spec.mount import AnyMount, Bind, Device, Mount, Tmpfs
+from jailbox.spec.mount import AnyMount, Bind, Cow, Device, Mount, Tmpfs
 from jailbox.spec.network import DEFAULT_NETWORK, Network, NetworkMode
 from jailbox.spec.security import DEFAULT_SECURITY, Security, sysctl_path
 from jailbox.spec.signals import signal_number
@@ -122,7 +122,7 @@ def _mounts(value: Iterable[Mount]) -> tuple[AnyMount, ...]:
     accepted = "a list of Mount.bind(), Mount.tmpfs() and Mount.device()"
     mounts: list[AnyMount] = []
     for number, mount in enumerate(several(value, "mounts", accepted)):
-        if not isinstance(mount, Bind | Tmpfs | Device):
+        if not isinstance(mount, Bind | Cow | Tmpfs | Device):
             raise SpecTypeError(
                 f"mounts[{number}]", "is not a mount", value=mount, accepted=accepted
             )

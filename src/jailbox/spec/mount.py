@@ -17,7 +17,7 @@ from jailbox.spec.command import ID_MAX
 from jailbox.spec.texts import AnyPath, absolute_path
 from jailbox.spec.units import parse_size
 
-__all__ = ["AnyMount", "Bind", "Device", "Mount", "Tmpfs", "mount_target"]
+__all__ = ["AnyMount", "Bind", "Cow", "Device", "Mount", "Tmpfs", "mount_target"]
 
 _TARGET_ACCEPTED = (
     "an absolute path without '..', not /, and not on or below /proc and /sys, "
@@ -108,8 +108,8 @@ class Mount:
     >>> Mount.bind("/srv/data", "/data")
     Bind(source='/srv/data', target='/data', writable=False, recursive=True, exec=True)
 
-    Made by `Mount.bind`, `Mount.tmpfs` and `Mount.device`; consumed by ``match`` over
-    `AnyMount`.
+    Made by `Mount.bind`, `Mount.cow`, `Mount.tmpfs` and `Mount.device`; consumed by
+    ``match`` over `AnyMount`.
     """
 
     __slots__ = ()
@@ -143,6 +143,21 @@ class Mount:
             exec: Whether programs may be executed from it.
         """
         return Bind(source, target, writable=writable, recursive=recursive, exec=exec)
+
+    @staticmethod
+    def cow(source: AnyPath, target: AnyPath | None = None) -> "Cow":
+        """
+        Show a directory of the host at *target*, with changes that stay in the jail.
+
+        The jail may change everything in it, and the host's directory stays as it is.
+        What is different is among the container's changes, and can be applied.
+
+        Args:
+            source: Absolute path of a directory on the host.
+
+            target: Absolute path in the jail; ``None`` for the same.
+        """
+        return Cow(source, source if target is None else target)
 
     @staticmethod
     def tmpfs(
@@ -219,6 +234,14 @@ class Bind(Mount):
 
 
 @attrs.frozen
+class Cow(Mount):
+    """A directory of the host that is changed in the jail alone; see `Mount.cow`."""
+
+    source: str = attrs.field(converter=_source)
+    target: str = attrs.field(converter=_target)
+
+
+@attrs.frozen
 class Tmpfs(Mount):
     """An empty file system in memory; see `Mount.tmpfs`."""
 
@@ -247,5 +270,5 @@ class Device(Mount):
     permissions: str = attrs.field(default="rw", converter=_permissions)
 
 
-AnyMount: TypeAlias = Bind | Tmpfs | Device
+AnyMount: TypeAlias = Bind | Cow | Tmpfs | Device
 """Every kind of mount: match over it, and mypy proves that none is forgotten."""
