@@ -25,7 +25,7 @@ import pytest
 
 from tests import abilities
 from tests.distribution import Distribution, build
-from tests.leaks import Census, leaked, settle
+from tests.leaks import PATIENCE, Census, leaked, settle
 from tests.scratch import scratch, sweep
 from tests.users import Shelf, User, fill_shelf, temporary_user
 
@@ -49,6 +49,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         type=Path,
         help="fail if a test is skipped that FILE does not list",
+    )
+    parser.addoption(
+        "--patience",
+        metavar="SECONDS",
+        type=float,
+        default=PATIENCE,
+        help="how long the kernel may take to free what a test had",
     )
     parser.addoption(
         "--rounds",
@@ -227,7 +234,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     settle()
     call = request.node.stash.get(REPORTS, {}).get("call")
     if call is None or not call.failed:
-        found = leaked(before)
+        found = leaked(before, patience=request.config.getoption("--patience"))
         if found:
             hint = "" if may_start_jails(request.node) else UNMARKED
             pytest.fail("left behind:\n  " + "\n  ".join(found) + hint, pytrace=False)

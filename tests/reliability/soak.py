@@ -44,6 +44,7 @@ again()
 """
 
 PATIENCE = 1.0
+SLOW = 0.3  # seconds after which it is told what the kernel is busy with
 RUN = Path("/run/jailbox")
 
 
@@ -64,6 +65,33 @@ def processes_of(host: int) -> list[str]:
         if f"/jailbox/{host}-" in groups and state.rpartition(") ")[2][0] not in "ZX":
             found.append(f"{entry} {state.split('(')[1].split(')')[0]}")
     return found
+
+
+def waiting(host: int) -> list[str]:
+    """Say where in the kernel the keeper of *host* and its children stand."""
+    said: dict[int, tuple[int, str]] = {}
+    keepers = set()
+    for entry in os.listdir("/proc"):
+        place = Path("/proc", entry)
+        try:
+            pid = int(entry)
+            name, _, rest = (
+                (place / "stat").read_text(encoding="utf-8").rpartition(") ")
+            )
+            state, parent = rest.split()[:2]
+            lock = place / "fd/5"
+            if lock.is_symlink() and f"/{host}-" in os.readlink(lock):
+                keepers.add(pid)
+            # For root alone; of the others it is as good as nowhere.
+            stack = (place / "stack").read_text(encoding="utf-8").split()[1:32:2]
+        except (OSError, ValueError):
+            continue
+        said[pid] = (int(parent), f"{name}) {state} {' '.join(stack)}")
+    return [
+        text
+        for pid, (parent, text) in said.items()
+        if pid in keepers or parent in keepers
+    ]
 
 
 def files_of(host: int) -> list[str]:
@@ -91,11 +119,16 @@ def kill_once(delay: float) -> tuple[float, list[str], list[str]]:
     host.wait()
     host.stdout.close()
     began = time.monotonic()
+    told = False
     while True:
-        alive, left = processes_of(host.pid), files_of(host.pid)
+        # What was there at that moment: the look itself takes time on a busy machine.
         took = time.monotonic() - began
+        alive, left = processes_of(host.pid), files_of(host.pid)
         if not (alive or left) or took > PATIENCE:
             return took, alive, left
+        if took > SLOW and not told:
+            told = True
+            print("slow:", alive, left, waiting(host.pid), file=sys.stderr)  # noqa: T201
         time.sleep(0.005)
 
 

@@ -110,6 +110,8 @@ def run_tests(
     command += [
         "-p",
         "no:cacheprovider",
+        # An emulated processor takes as many times as long to free what was used.
+        "--patience=20",
         "--accepted-skips=tests/vm/accepted-skips.txt",
     ]
     return as_user(vm, [*command, *WITHOUT, *tests], user, group)
