@@ -82,7 +82,9 @@ class Pattern:
         stars = sum(token in _ANY for token in self._tokens)
         if stars > _STARS_MAX:
             return None
-        return re.compile("".join(_REGEX.get(one, one) for one in self._tokens), re.S)
+        return re.compile(
+            "".join(_REGEX.get(one, one) for one in self._tokens), re.DOTALL
+        )
 
     def fits(self, path: str) -> bool:
         """Tell whether the pattern fits *path* itself, whatever fits its parents."""
@@ -102,7 +104,7 @@ class Pattern:
     @cached_property
     def root(self) -> str:
         """What every path that fits begins with: the part before any wildcard."""
-        parts = []
+        parts: list[str] = []
         for part in self.text.split("/"):
             if _WILD.intersection(part):
                 return "".join(f"{one}/" for one in parts)
@@ -149,9 +151,7 @@ class Ignore:
             path: The path in the context, with slashes and without one in front.
         """
         path = posixpath.normpath(path) if path.endswith("/") else path
-        parents = [
-            path[:position] for position, char in enumerate(path) if char == "/"
-        ]
+        parents = [path[:position] for position, char in enumerate(path) if char == "/"]
         ignored = False
         for pattern in self.patterns:
             # A pattern that could not change the answer is not looked at.

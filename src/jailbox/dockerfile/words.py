@@ -294,7 +294,7 @@ class _Lexer:
                 return value or ""
         longest = word.startswith(operator)
         pattern = word[1:] if longest else word
-        return _trimmed(value or "", pattern, longest, at_end=operator == "%")
+        return _trimmed(value or "", pattern, longest=longest, at_end=operator == "%")
 
     def replaced(self, name: str) -> str:
         everywhere = self.peek() == "/"
@@ -332,7 +332,7 @@ def _regex(pattern: str, *, longest: bool) -> list[str]:
     return parts
 
 
-def _trimmed(value: str, pattern: str, longest: bool, *, at_end: bool) -> str:
+def _trimmed(value: str, pattern: str, *, longest: bool, at_end: bool) -> str:
     """Take off the part at the beginning, or at the end, that is like *pattern*."""
     parts = _regex(pattern, longest=longest)
     if at_end:
