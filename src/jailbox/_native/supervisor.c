@@ -440,8 +440,7 @@ static bool start_program(struct supervisor *self, const struct record *record,
   return true;
 }
 
-__attribute__((noreturn)) static void supervise(struct supervisor *self,
-                                                char *buffer);
+__attribute__((noreturn)) static void supervise(struct supervisor *self);
 
 static int watch_children(void)
 {
@@ -497,7 +496,6 @@ monitor_main(const struct supervisor *init, const struct record *record,
                             .bounding = init->bounding,
                             .cpus = 1};
   struct jb_report report = {.index = -1};
-  char buffer[REQUEST_SIZE] __attribute__((aligned(8)));
   bool agent = (program->flags & JB_PROGRAM_AGENT) != 0;
   (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-exec", 0, 0,
                   0);
@@ -523,7 +521,7 @@ monitor_main(const struct supervisor *init, const struct record *record,
   for (size_t i = 0; i < count; i++)
     if ((int32_t)i != program->channel)
       (void)sys_close(fds[i]);
-  supervise(&self, buffer);
+  supervise(&self);
 }
 
 static void exec_request(struct supervisor *self, const struct record *record,
@@ -581,8 +579,9 @@ static void drain(int signals)
     continue;
 }
 
-static void supervise(struct supervisor *self, char *buffer)
+static void supervise(struct supervisor *self)
 {
+  char buffer[REQUEST_SIZE] __attribute__((aligned(8)));
   for (;;) {
     uint64_t wait = until_due(self);
     struct __kernel_timespec timeout = {
@@ -676,37 +675,59 @@ static void keep_needed(const struct supervisor *self,
   close_others(keep, kept);
 }
 
-/* Wait for the START that this jail was made for, and make it ours. */
-static void pass_gate(struct supervisor *self, int gate, char *buffer,
-                      struct message *message)
+/* Start the program that *record* asks for. */
+static void begin(struct supervisor *self, const struct launch *launch,
+                  const struct record *record, const int *fds, size_t count)
 {
-  long got = gate_wait(gate, buffer, REQUEST_SIZE, message);
-  const struct jb_start *start = (const void *)message->record.base;
+  const struct jb_start *start = (const void *)record->base;
+  const struct jb_program *program = &start->program;
+  const struct layer *layer = self->layer;
+  if ((start->flags & JB_START_LAYER) != 0 || program->argc == 0) {
+    struct jb_ready ready = {.message = JB_MESSAGE_READY,
+                             .id_base = launch->userns.base,
+                             .id_count = launch->id_count};
+    (void)channel_send(self->channel, &ready, sizeof(ready), &layer->give,
+                       layer->give >= 0 ? 1 : 0);
+  }
+  if (program->argc != 0 && !start_program(self, record, program, fds, count))
+    sys_exit_group(1);
+  if (start->wall_ns != 0)
+    self->deadline = self->started + start->wall_ns;
+}
+
+/* Wait for the START that this jail was made for, make it ours, and begin.  In
+ * a frame of its own: what it holds costs a jail nothing that never waited, and
+ * is written over by the loop in one that did. */
+__attribute__((noinline)) static void begin_later(struct supervisor *self,
+                                                  const struct launch *launch)
+{
+  char buffer[GATE_SIZE] __attribute__((aligned(8)));
+  struct message message;
+  long got = gate_wait(launch->gate, buffer, sizeof(buffer), &message);
+  const struct jb_start *start = (const void *)message.record.base;
   /* What the keeper sends is sound; it went away, or we have no descriptors. */
   if (got < (long)sizeof(*start) || start->channel < 0 ||
-      (size_t)start->channel >= message->count)
+      (size_t)start->channel >= message.count)
     sys_exit_group(0);
   (void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"jailbox-init", 0, 0,
                   0);
-  (void)sys_close(gate);
-  self->channel = message->fds[start->channel];
+  (void)sys_close(launch->gate);
+  self->channel = message.fds[start->channel];
   self->started = clock_now();
+  begin(self, launch, &message.record, message.fds, message.count);
+  for (size_t i = 0; i < message.count; i++)
+    if (message.fds[i] != self->channel && message.fds[i] != self->log)
+      (void)sys_close(message.fds[i]);
 }
 
 void init_main(const struct launch *launch, const struct layer *layer)
 {
   const struct jb_start *start = launch->start;
-  const struct jb_program *program = &start->program;
-  const struct record *record = &launch->record;
-  const int *fds = launch->fds;
-  size_t fd_count = launch->fd_count;
   bool ahead = launch->gate >= 0;
-  char buffer[REQUEST_SIZE] __attribute__((aligned(8)));
-  struct message message;
   struct supervisor self = {
     .init = true,
     .pipes = {-1, -1},
-    .channel = ahead ? launch->gate : fds[start->channel],
+    .channel = ahead ? launch->gate : launch->fds[start->channel],
     .signals = watch_children(),
     .layer = layer,
     .cpu_file = launch->cpu_file,
@@ -716,7 +737,7 @@ void init_main(const struct launch *launch, const struct layer *layer)
     .started = clock_now(),
   };
   struct text key = text_into(self.cpu_key, sizeof(self.cpu_key));
-  text_add(&key, record_text(record, start->cpu_key));
+  text_add(&key, record_text(&launch->record, start->cpu_key));
   bool userns = (start->flags & JB_START_USERNS) != 0;
   self.bounding =
     userns ? bounding_drop(~(uint64_t)0, start->init_bounding) : ~(uint64_t)0;
@@ -728,31 +749,10 @@ void init_main(const struct launch *launch, const struct layer *layer)
   }
   if (ahead) {
     keep_needed(&self, launch, layer);
-    pass_gate(&self, launch->gate, buffer, &message);
-    record = &message.record;
-    start = (const void *)record->base;
-    program = &start->program;
-    fds = message.fds;
-    fd_count = message.count;
-  }
-  if ((start->flags & JB_START_LAYER) != 0 || program->argc == 0) {
-    struct jb_ready ready = {.message = JB_MESSAGE_READY,
-                             .id_base = launch->userns.base,
-                             .id_count = launch->id_count};
-    (void)channel_send(self.channel, &ready, sizeof(ready), &layer->give,
-                       layer->give >= 0 ? 1 : 0);
-  }
-  if (program->argc != 0 &&
-      !start_program(&self, record, program, fds, fd_count))
-    sys_exit_group(1);
-  if (start->wall_ns != 0)
-    self.deadline = self.started + start->wall_ns;
-  if (!ahead) {
-    keep_needed(&self, launch, layer);
+    begin_later(&self, launch);
   } else {
-    for (size_t i = 0; i < fd_count; i++)
-      if (fds[i] != self.channel && fds[i] != self.log)
-        (void)sys_close(fds[i]);
+    begin(&self, launch, &launch->record, launch->fds, launch->fd_count);
+    keep_needed(&self, launch, layer);
   }
-  supervise(&self, buffer);
+  supervise(&self);
 }
