@@ -21,7 +21,7 @@ from benchmarks.stage import HERE, Stage
 
 _QUESTIONS = (
     "start", "big_host", "peers", "executing", "throughput", "sleepers", "memory",
-    "importing", "putting", "images",
+    "importing", "putting", "images", "committing",
 )  # fmt: skip
 
 

@@ -23,13 +23,13 @@ from jailbox.linux.workshop import Workshop
 from jailbox.spec.media import Compression
 from jailbox.store.diff import pack_layer
 
-__all__ = ["ask"]
+__all__ = ["ask", "find_tree"]
 
 _CACHE = Path.home() / ".cache/jailbox-benchmarks"
 _PACKAGES = "python3,build-essential,git,curl,ca-certificates"
 
 
-def _tree() -> Path | str:
+def find_tree() -> Path | str:
     """Find the tree, or make it; or say why there is none."""
     place = _CACHE / "rootfs"
     if place.is_dir():
@@ -67,7 +67,7 @@ def _workshop() -> Iterator[Workshop]:
 
 def ask(stage: Stage, options: Options) -> Answer:
     """Pack it."""
-    tree = _tree()
+    tree = find_tree()
     floor = _floor(stage)
     facts: dict[str, float | str] = {}
     if isinstance(tree, str) or floor is None:

@@ -12,6 +12,7 @@ from tests.users import Shelf, User
 # The rooms whose tests start jails; tests/security has a test of its own for this.
 SUITE = (
     "tests/container",
+    "tests/engine/test_written.py",
     "tests/run",
     "tests/test_docs.py::test_page",
 )

@@ -369,10 +369,10 @@ class LocalEngine:
         more when this returns.
 
         A step of a build is: a directory below ``tmp`` of the store
-        (`Layers.written`), this, and `Layers.keep`, which packs ``UPPER`` and renames
-        it into its place; no byte is copied. A further run on the same *layer* goes on
-        where the one before ended. What else lies in *layer* (`run.overlays.SCRATCH`)
-        is removed with the directory.
+        (`jailbox.store.written.writing`), this, and `Written.keep`, which packs
+        ``UPPER`` and renames it into its place; no byte is copied. A further run on the
+        same *layer* goes on where the one before ended. What else lies in *layer*
+        (`run.overlays.SCRATCH`) is removed with the directory.
 
         Args:
             layer: Descriptor of a directory that nobody else uses, on a file system
