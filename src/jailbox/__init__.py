@@ -48,6 +48,7 @@ from jailbox.spec.mount import Mount
 from jailbox.spec.network import Network
 from jailbox.spec.result import Cause, Result, Usage, Verdict
 from jailbox.spec.security import Security
+from jailbox.volume import Volume
 
 if TYPE_CHECKING:
     from jailbox.engine.changes import Changes
@@ -94,6 +95,7 @@ __all__ = [
     "Unsupported",
     "Usage",
     "Verdict",
+    "Volume",
     "__version__",
     "doctor",
     "run",

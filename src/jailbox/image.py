@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jailbox.store.prune import Pruned
     from jailbox.store.usage import Usage
 
-__all__ = ["Image", "PullPolicy", "Store"]
+__all__ = ["Image", "PullPolicy", "Store", "store_path"]
 
 PullPolicy: TypeAlias = Literal["missing", "always", "never"]
 """When a registry is asked: if an image is not there, every time, or not at all."""
@@ -114,7 +114,8 @@ class Store:
         return default_engine().images.prune(self.path, max_bytes=size, older_than=age)
 
 
-def _store(store: Store | AnyPath | None) -> str | None:
+def store_path(store: Store | AnyPath | None) -> str | None:
+    """Return the absolute path of a store; ``None`` for the usual one."""
     if store is None or isinstance(store, Store):
         return None if store is None else store.path
     return Store(store).path
@@ -217,7 +218,7 @@ class Image:
         """
         from jailbox.spec.reference import parse_any
 
-        where, policy = _store(store), choice(pull, "pull", _POLICIES)
+        where, policy = store_path(store), choice(pull, "pull", _POLICIES)
         # Before a store is made for it.
         parse_any(name)
         if policy != "always":
@@ -256,7 +257,7 @@ class Image:
                 _reference(name),
                 client=client,
                 platform=_platform(platform),
-                store=_store(store),
+                store=store_path(store),
                 timeout=_seconds(timeout),
                 on_event=on_event,
             )
@@ -302,7 +303,7 @@ class Image:
             select=name,
             move=move,
             platform=_platform(platform),
-            store=_store(store),
+            store=store_path(store),
         )
         return [cls(image) for image in found]
 
@@ -345,7 +346,7 @@ class Image:
                 config=config,
                 platform=_platform(platform),
                 move=move,
-                store=_store(store),
+                store=store_path(store),
             )
         )
 
@@ -425,7 +426,7 @@ class Image:
                 wish,
                 platform=_platform(platform),
                 refresh=refresh,
-                store=_store(store),
+                store=store_path(store),
                 timeout=_seconds(timeout),
             )
         )
@@ -436,7 +437,7 @@ class Image:
     @classmethod
     def list(cls, store: Store | AnyPath | None = None) -> "list[Image]":
         """Every image of a store."""
-        return Store(_store(store)).images()
+        return Store(store_path(store)).images()
 
     @staticmethod
     def resolve(name: "str | Reference", *, client: "Client | None" = None) -> "Digest":
@@ -509,7 +510,7 @@ class Image:
     @staticmethod
     def untag(name: "str | Reference", *, store: Store | AnyPath | None = None) -> None:
         """Take a name away; the image stays."""
-        default_engine().images.untag(_reference(name), _store(store))
+        default_engine().images.untag(_reference(name), store_path(store))
 
     def remove(self, *, force: bool = False) -> None:
         """

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jailbox.errors import SpecError, SpecTypeError
-from jailbox.spec.mount import AnyMount, Bind, Cow, Device, Mount, Tmpfs, mount_target
+from jailbox.spec.mount import (
+    AnyMount,
+    Bind,
+    Cow,
+    Device,
+    Mount,
+    Tmpfs,
+    VolumeMount,
+    mount_target,
+)
 
 # A busy machine is no failure.
 UNHURRIED = settings(deadline=None)
@@ -190,11 +199,12 @@ ALL: list[AnyMount] = [
     Mount.cow("/a", "/b"),
     Mount.tmpfs("/b"),
     Mount.device("/dev/fuse"),
+    Mount.volume("data", "/v"),
 ]
 
 
 class TestSum:
-    """The three kinds together."""
+    """The kinds together."""
 
     @pytest.mark.parametrize("mount", ALL, ids=lambda mount: type(mount).__name__)
     def test_value(self, mount: AnyMount) -> None:
@@ -207,9 +217,15 @@ class TestSum:
 
     @pytest.mark.parametrize("mount", ALL, ids=lambda mount: type(mount).__name__)
     def test_match(self, mount: AnyMount) -> None:
-        """A match over four cases is all there is; mypy proves it."""
+        """A match over five cases is all there is; mypy proves it."""
         match mount:
-            case Bind(_, target) | Cow(_, target) | Tmpfs(target) | Device(_, target):
+            case (
+                Bind(_, target)
+                | Cow(_, target)
+                | Tmpfs(target)
+                | Device(_, target)
+                | VolumeMount(_, target)
+            ):
                 assert target == mount.target
             case _:
                 assert_never(mount)

@@ -5,7 +5,7 @@ Values go in, handles come out; whatever waits is a flow. `jailbox.engine.local`
 this machine. An engine elsewhere needs no change above this file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias
 
 import attrs
@@ -35,7 +35,17 @@ if TYPE_CHECKING:
     from jailbox.store.prune import Pruned
     from jailbox.store.usage import Usage
 
-__all__ = ["ArchiveFormat", "Box", "Engine", "Images", "Io", "LogEntry", "Stats"]
+__all__ = [
+    "ArchiveFormat",
+    "Box",
+    "Engine",
+    "Images",
+    "Io",
+    "LogEntry",
+    "Stats",
+    "VolumeInfo",
+    "Volumes",
+]
 
 
 ArchiveFormat: TypeAlias = Literal["docker", "oci", "oci-dir"]
@@ -306,8 +316,60 @@ class Images(Protocol):
         """Remove what was not used for long."""
 
 
+@attrs.frozen(kw_only=True)
+class VolumeInfo:
+    """
+    What is known of a volume.
+
+    Attributes:
+        name: Its name.
+
+        labels: What its maker wrote on it.
+
+        created: When it was made, in seconds since 1970.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    created: float
+
+
+class Volumes(Protocol):
+    """The volumes of an engine. Stores are named by path; ``None`` is the usual one."""
+
+    def create(
+        self,
+        name: str,
+        *,
+        labels: Mapping[str, str],
+        seed: Mapping[str, bytes] | None = None,
+        exist_ok: bool = False,
+        store: str | None = None,
+    ) -> None:
+        """Make a volume."""
+
+    def info(self, name: str, store: str | None = None) -> VolumeInfo:
+        """Describe a volume."""
+
+    def size(self, name: str, store: str | None = None) -> int:
+        """Return the bytes that a volume takes."""
+
+    def list(self, store: str | None = None) -> Sequence[VolumeInfo]:
+        """Describe all volumes."""
+
+    def remove(self, name: str, store: str | None = None) -> None:
+        """Remove a volume with everything in it."""
+
+    def prune(self, store: str | None = None) -> Sequence[str]:
+        """Remove all volumes that nobody uses; their names."""
+
+
 class Engine(Protocol):
     """A place where containers run."""
+
+    @property
+    def volumes(self) -> Volumes:
+        """What outlasts them."""
 
     @property
     def images(self) -> Images:

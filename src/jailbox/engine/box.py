@@ -51,6 +51,7 @@ from jailbox.spec.units import parse_duration
 
 if TYPE_CHECKING:
     from jailbox.engine.local import LocalEngine
+    from jailbox.engine.volumes import Mounted
 
 __all__ = ["CREATED", "PAUSED", "RUNNING", "STOPPED", "LocalBox", "log_entries"]
 
@@ -119,6 +120,7 @@ class LocalBox:
         self._keeper: Keeper | None = None
         self._number: int | None = None
         self._result: Result[Any] | None = None
+        self._mounted: Mounted | None = None
         # Its image stays for as long as it could be started.
         self._lease = engine.lease(spec)
 
@@ -252,7 +254,7 @@ class LocalBox:
         spec = self._within_limits(spec)
         rootfs = engine.rootfs(spec)
         compiled = engine.compile(
-            spec,
+            self._with_volumes(spec, rootfs),
             rootfs,
             hostname=self.hostname,
             keep_layer=True,
@@ -280,6 +282,14 @@ class LocalBox:
         used = sum(layer.size for layer in self._past)
         limits = attrs.evolve(spec.limits, disk=max(disk - used, _PAGE))
         return attrs.evolve(spec, limits=limits)
+
+    def _with_volumes(self, spec: ContainerSpec, rootfs: Rootfs) -> ContainerSpec:
+        """Put directories in the place of volumes: the same for every start."""
+        if self._mounted is None:
+            self._mounted = drive(self._engine.mounted(spec, rootfs))
+        if self._mounted is None:
+            return spec
+        return attrs.evolve(spec, mounts=self._mounted.spec.mounts)
 
     def _own_keeper(self) -> Keeper:
         """
@@ -487,6 +497,8 @@ class LocalBox:
             self._past = ()
             if self._lease is not None:
                 self._lease.release()
+            if self._mounted is not None:
+                self._mounted.release()
             self._state = None
         self._engine.forget(self.name)
 

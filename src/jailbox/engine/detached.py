@@ -168,7 +168,7 @@ class DetachedBox(LocalBox):
         try:
             self._rootfs = engine.rootfs(self._spec)
             self._compiled = engine.compile(
-                self._spec,
+                self._with_volumes(self._spec, self._rootfs),
                 self._rootfs,
                 hostname=self.hostname,
                 keeper=keeper,
@@ -289,6 +289,8 @@ class DetachedBox(LocalBox):
             yield from self._end(sandbox)
         with self._lock:
             self._drop_jail()
+            if self._mounted is not None:
+                self._mounted.release()
             self._state = None
             shutil.rmtree(_home(self.name), ignore_errors=True)
         self._engine.forget(self.name)

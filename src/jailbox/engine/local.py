@@ -36,11 +36,13 @@ from jailbox.run.users import identify
 from jailbox.spec.command import Input
 from jailbox.spec.container import ContainerSpec, ProgramSpec
 from jailbox.spec.image import Directory, Host, Stored
+from jailbox.spec.mount import VolumeMount
 from jailbox.spec.result import Result
 from jailbox.spec.security import DEFAULT_MASKED_PATHS
 
 if TYPE_CHECKING:
     from jailbox.engine.images import LocalImages
+    from jailbox.engine.volumes import LocalVolumes, Mounted
     from jailbox.run.stored import StoredImage
     from jailbox.store.leases import Lease
 
@@ -168,6 +170,43 @@ class LocalEngine:
                         offline=self._offline,
                     )
         return self._images
+
+    @property
+    def volumes(self) -> "LocalVolumes":
+        """The volumes of this machine."""
+        from jailbox.engine.volumes import LocalVolumes
+
+        return LocalVolumes(self.images.store, self.run, self._detached_users)
+
+    def _detached_users(self, name: str, store: str) -> list[str]:
+        """Name the detached containers that have a volume of a store mounted."""
+        return [
+            f"container {box.name}"
+            for box in list_detached(self)
+            for mount in box.spec.mounts
+            if isinstance(mount, VolumeMount)
+            and mount.name == name
+            and self.images.store(mount.store).path == store
+        ]
+
+    def mounted(
+        self, spec: ContainerSpec, rootfs: Rootfs, *, build: bool = False
+    ) -> "Flow[Mounted | None]":
+        """
+        Make directories of the volumes of a container; ``None`` if there are none.
+
+        Args:
+            spec: What is wanted.
+
+            rootfs: What its root is put together from.
+
+            build: What it writes becomes a layer, also where the image says that there
+                is a volume.
+        """
+        named = any(isinstance(mount, VolumeMount) for mount in spec.mounts)
+        if not named and (build or not rootfs.config.volumes):
+            return None
+        return (yield from self.volumes.mounted(spec, rootfs, build=build))
 
     def close(self) -> None:
         """End the keeper and with it every container of this process."""
@@ -408,6 +447,27 @@ class LocalEngine:
         # Its files may have changed: a directory is looked at for every run, and what
         # was found is part of the question that the kept plan answers.
         below = self.rootfs(spec) if rootfs is None else rootfs
+        given = layer is not None
+        mounted = yield from self.mounted(spec, below, build=given)
+        spec = spec if mounted is None else mounted.spec
+        try:
+            return (
+                yield from self._run_in(keeper, spec, io, source, timeout, layer, below)
+            )
+        finally:
+            if mounted is not None:
+                mounted.release()
+
+    def _run_in(
+        self,
+        keeper: Keeper,
+        spec: ContainerSpec,
+        io: Io,
+        source: Input | None,
+        timeout: float | None,
+        layer: int | None,
+        below: Rootfs,
+    ) -> Flow[Result[Any]]:
         given = layer is not None
         ready = self._recent.of(
             (spec, keeper.name, below, given),

@@ -32,7 +32,15 @@ from jailbox.spec.command import (
 from jailbox.spec.image import ImageConfig
 from jailbox.spec.limits import DEFAULT_LIMITS, Limits
 from jailbox.spec.mapping import FrozenMap
-from jailbox.spec.mount import AnyMount, Bind, Cow, Device, Mount, Tmpfs
+from jailbox.spec.mount import (
+    AnyMount,
+    Bind,
+    Cow,
+    Device,
+    Mount,
+    Tmpfs,
+    VolumeMount,
+)
 from jailbox.spec.network import DEFAULT_NETWORK, Network, NetworkMode
 from jailbox.spec.security import DEFAULT_SECURITY, Security, sysctl_path
 from jailbox.spec.signals import signal_number
@@ -119,10 +127,10 @@ def _pass_fds(value: int) -> int:
 
 
 def _mounts(value: Iterable[Mount]) -> tuple[AnyMount, ...]:
-    accepted = "a list of Mount.bind(), Mount.tmpfs() and Mount.device()"
+    accepted = "a list of Mount.bind(), volume(), tmpfs() and device()"
     mounts: list[AnyMount] = []
     for number, mount in enumerate(several(value, "mounts", accepted)):
-        if not isinstance(mount, Bind | Cow | Tmpfs | Device):
+        if not isinstance(mount, Bind | Cow | VolumeMount | Tmpfs | Device):
             raise SpecTypeError(
                 f"mounts[{number}]", "is not a mount", value=mount, accepted=accepted
             )

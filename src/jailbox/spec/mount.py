@@ -17,7 +17,17 @@ from jailbox.spec.command import ID_MAX
 from jailbox.spec.texts import AnyPath, absolute_path
 from jailbox.spec.units import parse_size
 
-__all__ = ["AnyMount", "Bind", "Cow", "Device", "Mount", "Tmpfs", "mount_target"]
+__all__ = [
+    "AnyMount",
+    "Bind",
+    "Cow",
+    "Device",
+    "Mount",
+    "Tmpfs",
+    "VolumeMount",
+    "mount_target",
+    "volume_name",
+]
 
 _TARGET_ACCEPTED = (
     "an absolute path without '..', not /, and not on or below /proc and /sys, "
@@ -108,8 +118,8 @@ class Mount:
     >>> Mount.bind("/srv/data", "/data")
     Bind(source='/srv/data', target='/data', writable=False, recursive=True, exec=True)
 
-    Made by `Mount.bind`, `Mount.cow`, `Mount.tmpfs` and `Mount.device`; consumed by
-    ``match`` over `AnyMount`.
+    Made by `Mount.bind`, `Mount.cow`, `Mount.volume`, `Mount.tmpfs` and
+    `Mount.device`; consumed by ``match`` over `AnyMount`.
     """
 
     __slots__ = ()
@@ -203,6 +213,40 @@ class Mount:
         )
 
     @staticmethod
+    def volume(
+        name: str,
+        target: AnyPath,
+        *,
+        writable: bool = True,
+        copy: bool = True,
+        exec: bool = True,
+        store: AnyPath | None = None,
+    ) -> "VolumeMount":
+        """
+        Mount a volume: a directory of a store, which outlasts containers.
+
+        One that is not there is made. Files in it belong to the users of the container,
+        whichever container that is.
+
+        Args:
+            name: Which one.
+
+            target: Absolute path in the jail.
+
+            writable: Whether the jail may change it.
+
+            copy: Whether one that nobody has used begins with what the image has at
+                *target*, as in Docker.
+
+            exec: Whether programs may be executed from it.
+
+            store: Path of the store that it is in; by default the usual one.
+        """
+        return VolumeMount(
+            name, target, writable=writable, copy=copy, exec=exec, store=store
+        )
+
+    @staticmethod
     def device(
         path: AnyPath, target: AnyPath | None = None, permissions: str = "rw"
     ) -> "Device":
@@ -257,6 +301,38 @@ class Tmpfs(Mount):
     writable: bool = attrs.field(default=True, validator=flag, kw_only=True)
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def volume_name(value: str) -> str:
+    """
+    Take the name of a volume.
+
+    Raises:
+        SpecError: If it is none.
+    """
+    accepted = "up to 100 letters, digits and '_.-', the first a letter or digit"
+    if not _NAME.fullmatch(instance(value, str, "name", accepted)):
+        raise SpecError("name", "is malformed", value=value, accepted=accepted)
+    return value
+
+
+def _store(value: AnyPath | None) -> str | None:
+    return None if value is None else absolute_path(value, "store")
+
+
+@attrs.frozen
+class VolumeMount(Mount):
+    """A volume; see `Mount.volume`."""
+
+    name: str = attrs.field(converter=volume_name)
+    target: str = attrs.field(converter=_target)
+    writable: bool = attrs.field(default=True, validator=flag, kw_only=True)
+    copy: bool = attrs.field(default=True, validator=flag, kw_only=True)
+    exec: bool = attrs.field(default=True, validator=flag, kw_only=True)
+    store: str | None = attrs.field(default=None, converter=_store, kw_only=True)
+
+
 def _device(value: AnyPath) -> str:
     return absolute_path(value, "path")
 
@@ -270,5 +346,5 @@ class Device(Mount):
     permissions: str = attrs.field(default="rw", converter=_permissions)
 
 
-AnyMount: TypeAlias = Bind | Cow | Tmpfs | Device
+AnyMount: TypeAlias = Bind | Cow | VolumeMount | Tmpfs | Device
 """Every kind of mount: match over it, and mypy proves that none is forgotten."""

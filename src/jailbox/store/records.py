@@ -26,9 +26,11 @@ __all__ = [
     "Stacked",
     "StoredBlob",
     "TagRecord",
+    "VolumeRecord",
     "image_file",
     "layer_file",
     "tag_file",
+    "volume_file",
 ]
 
 Owners: TypeAlias = Literal["keep", "single"]
@@ -93,6 +95,11 @@ def image_file(digest: Digest) -> str:
 def layer_file(tree: Digest) -> str:
     """Name the file of a layer's record."""
     return f"records/layers/{tree.hex}.json"
+
+
+def volume_file(name: str) -> str:
+    """Name the file of a volume's record."""
+    return f"records/volumes/{name}.json"
 
 
 # ---- tags ------------------------------------------------------------------
@@ -291,4 +298,46 @@ class ImageRecord:
                 added=body["added"],
             )
         except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path) from error
+
+
+# ---- volumes ---------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class VolumeRecord:
+    """
+    A volume.
+
+    Attributes:
+        name: Its name.
+
+        tree: What its directory is called: a volume of the same name that is made
+            later has another one.
+
+        labels: Texts of its maker.
+
+        created: When it was made, in seconds since 1970.
+    """
+
+    name: str
+    tree: str
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    created: int = 0
+
+    def to_bytes(self) -> bytes:
+        """Write the record."""
+        return _sealed({**attrs.asdict(self), "labels": dict(self.labels)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: str) -> "VolumeRecord":
+        """
+        Read the record.
+
+        Raises:
+            ContentError: If it is damaged.
+        """
+        try:
+            return cls(**_opened(data, path))
+        except TypeError as error:
             raise _damaged(path) from error

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from jailbox.errors import ImageNotFound, InUse
+import attrs
+
+from jailbox.errors import ContentError, ImageNotFound, InUse
 from jailbox.linux.workshop import DEFAULT_POLICY, UnpackPolicy
 from jailbox.spec.digest import Digest
 from jailbox.spec.reference import Reference
@@ -28,6 +30,7 @@ from jailbox.store.records import ImageRecord, tag_file
 from jailbox.store.tags import Tags
 from jailbox.store.trash import Trash
 from jailbox.store.usage import Usage, measure
+from jailbox.store.volumes import Volumes
 from jailbox.store.workshop import Workshop
 
 __all__ = ["Store"]
@@ -49,6 +52,8 @@ class Store:
         images: Images by the digest of their manifest.
 
         tags: Names of images.
+
+        volumes: Directories that outlast containers.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class Store:
             self._files, self._additions, gc_lock, self.blobs, self.layers
         )
         self.tags = Tags(self._files, self.images)
+        self.volumes = Volumes(self._files, gc_lock, self._trash, workshop)
         self._collector = Collector(
             self._files, self._additions, gc_lock, self.images, self._trash
         )
@@ -282,7 +288,12 @@ class Store:
         Raises:
             DeadlineExceeded: If somebody adds something for longer than that.
         """
-        return self._collector.run(timeout)
+        collected = self._collector.run(timeout)
+        # A damaged record is told by whoever wants that volume.
+        with contextlib.suppress(ContentError):
+            gone = self.volumes.collect(timeout)
+            collected = attrs.evolve(collected, leftovers=collected.leftovers + gone)
+        return collected
 
     # ---- looking at all of it ----------------------------------------------
 
