@@ -240,7 +240,7 @@ class LocalBox:
         if spec is None:
             return None
         limit = self._spec.limits.output
-        return self._engine.compile_program(
+        program = self._engine.compile_program(
             spec,
             self._spec,
             self._rootfs,
@@ -248,6 +248,10 @@ class LocalBox:
             hostname=self.hostname,
             log_limit=self._spec.max_output if limit is None else limit,
         )
+        if self._layer is None:
+            # Later another one may have been put in its place.
+            self._engine.check_program(self._spec, program)
+        return program
 
     def _new_sandbox(self, spec: ContainerSpec) -> Sandbox:
         engine = self._engine

@@ -16,6 +16,7 @@ from jailbox.engine.base import Io
 from jailbox.engine.box import LocalBox
 from jailbox.engine.detached import DetachedBox, find_detached, list_detached
 from jailbox.engine.doctor import Report, Trial, doctor
+from jailbox.engine.foreign import check_program
 from jailbox.errors import EngineError, JailboxError, LaunchError, SpecError
 from jailbox.flow import Flow, drive
 from jailbox.linux.cgroup.plan import keeper_dirs
@@ -346,6 +347,23 @@ class LocalEngine:
             log_limit=log_limit,
         )
 
+    def check_program(self, spec: ContainerSpec, program: Program) -> None:
+        """
+        Refuse a program of a stored image that this machine cannot execute.
+
+        Raises:
+            Unsupported: If it is for another processor.
+        """
+        image = spec.image
+        if isinstance(image, Stored):
+            where = (program.argv[0], program.path, program.cwd)
+
+            def look() -> bool:
+                check_program(program, lambda path: self.images.open(image, path))
+                return True
+
+            self._recent.of(("architecture", image, where), look)
+
     def record(self, plan: LaunchPlan, fds: Descriptors) -> bytearray:
         """Encode a plan; equal ones are encoded once."""
         return bytearray(self._recent.of((plan, fds), lambda: encode_start(plan, fds)))
@@ -364,6 +382,7 @@ class LocalEngine:
         hostname = spec.hostname or HOSTNAME
         compiled = self.compile(spec, rootfs, hostname=hostname, given=given)
         main = self.compile_program(program, spec, rootfs, compiled, hostname=hostname)
+        self.check_program(spec, main)
         # One wake-up less: what is run to its end was executed.
         main = attrs.evolve(main, quiet=main.tty is None)
         plan = attrs.evolve(compiled.plan, program=main)
