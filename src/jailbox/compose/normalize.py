@@ -8,7 +8,7 @@ what files of variables hold. After this the document says everything.
 from collections.abc import Callable
 from collections.abc import Mapping as AnyMapping
 
-from jailbox.compose.tree import Mapping, Node, Sequence, as_sequence
+from jailbox.compose.tree import Mapping, Node, Place, Sequence, as_sequence
 from jailbox.compose.values import text_of
 
 __all__ = ["normalized"]
@@ -130,17 +130,18 @@ def resolved(
 
 def _implied(service: Mapping) -> None:
     """Depend on what is linked to, and on whose namespaces or volumes are shared."""
-    wishes = [
-        (str(link).partition(":")[0], True)
-        for link in as_sequence(service.get("links"))
+    wishes: list[tuple[str, bool, Place | None]] = [
+        (str(link).partition(":")[0], True, place)
+        for link, place in as_sequence(service.get("links")).entries()
     ]
     for key in _SHARED:
         mode = service.get(key)
         if isinstance(mode, str) and mode.startswith("service:"):
-            wishes.append((mode.removeprefix("service:"), True))
+            place = service.places.get(key)
+            wishes.append((mode.removeprefix("service:"), True, place))
     wishes.extend(
-        (str(source).partition(":")[0], False)
-        for source in as_sequence(service.get("volumes_from"))
+        (str(source).partition(":")[0], False, place)
+        for source, place in as_sequence(service.get("volumes_from")).entries()
         if not str(source).startswith("container:")
     )
     known = service.get("depends_on")
@@ -148,13 +149,13 @@ def _implied(service: Mapping) -> None:
     if isinstance(known, Mapping):
         for key, value in known.items():
             depends.put(key, value, known.places.get(key))
-    for name, restart in wishes:
+    for name, restart, place in wishes:
         if name not in depends:
             full = Mapping()
             full["condition"] = "service_started"
             full["required"] = True
             if restart:
                 full["restart"] = True
-            depends[name] = full
+            depends.put(name, full, place)
     if depends:
         service["depends_on"] = depends
