@@ -7,6 +7,7 @@ import pytest
 from jailbox.dockerfile import Dockerfile, Ignore, parse
 from jailbox.dockerfile.ignore import read_patterns
 from jailbox.dockerfile.lines import Written, read_source
+from jailbox.dockerfile.lint import lint
 from jailbox.dockerfile.words import WordError, look_at
 from jailbox.errors import DockerfileError, SpecError
 
@@ -116,3 +117,30 @@ def test_ignore(case: dict[str, Any]) -> None:
         case _:
             ignore = Ignore.of(case["patterns"])
             assert ignore.ignores(case["path"]) == expected["match"]
+
+
+@pytest.mark.collection("dockerfile-lint")
+def test_lint(case: dict[str, Any]) -> None:
+    """The same advice is given in the same lines as BuildKit gives it."""
+    options = case.get("options") or {}
+    args = {
+        key.removeprefix("build-arg:"): value
+        for key, value in options.items()
+        if key.startswith("build-arg:")
+    }
+    text = case["text"]
+    if case.get("fragment"):
+        text = f"FROM scratch\n{text}"
+    ignore = Ignore.parse(case["dockerignore"]) if case.get("dockerignore") else None
+    expected = case["expect"]
+    if "..." in text:
+        text = text.replace("\n...\n", "\n")
+    report = lint(parse(text), args=args, ignore=ignore)
+    if "rule" in expected:
+        found = expected["rule"] in {warning.rule for warning in report.warnings}
+        assert found == expected["warns"]
+        return
+    given = sorted((warning.rule, warning.line) for warning in report.warnings)
+    wanted = sorted((one["rule"], one["line"]) for one in expected["warnings"])
+    assert given == wanted
+    assert report.fails == expected.get("error", "").startswith("lint violation")

@@ -153,6 +153,8 @@ def read_source(text: str, name: str = "Dockerfile") -> Source:
     directives = _directives(lines, name)
     escape = directives.get("escape", ("\\", 0))[0]
     reader = _Reader(name, lines, escape)
+    # They stand in a row at the head: no comments of the first instruction.
+    reader.position = len(directives)
     instructions = tuple(reader.instructions())
     if not instructions:
         raise DockerfileError(
