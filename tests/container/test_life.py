@@ -84,6 +84,12 @@ def container_in(state: str) -> Iterator[jb.Container]:
         container.remove()
 
 
+def has_several_ids(container: jb.Container) -> bool:
+    """Tell whether the jail has more than one id."""
+    lines = container.exec(["cat", "/proc/self/uid_map"], text=True).stdout.splitlines()
+    return sum(int(line.split()[2]) for line in lines) > 1
+
+
 class TestStates:
     @pytest.mark.parametrize(("state", "verb"), CASES)
     def test_every_verb_in_every_state(self, state: str, verb: str) -> None:
@@ -545,6 +551,8 @@ class TestPrograms:
             return str(container.exec(words, **options).stdout)
 
         with jb.Container(HOST) as container:
+            # A jail of a single id has no other user.
+            other = "7" if has_several_ids(container) else "0"
             for _ in range(2):
                 found = [
                     ask(container, options)
@@ -553,7 +561,7 @@ class TestPrograms:
                         {},
                         {"env": {"A": "b"}},
                         {"cwd": "/usr"},
-                        {"user": "7"},
+                        {"user": other},
                         {},
                     )
                 ]
@@ -562,7 +570,7 @@ class TestPrograms:
                     " / 0\n",
                     "b / 0\n",
                     " /usr 0\n",
-                    " / 7\n",
+                    f" / {other}\n",
                     " / 0\n",
                 ]
                 container.stop()
