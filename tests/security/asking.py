@@ -97,14 +97,32 @@ def gone(pid: int, *, within: float) -> bool:
 
 
 def keeper_of(host: int) -> int:
-    """Find the keeper of a host process: it holds a pidfd of its host."""
-    for pid, task in tasks().items():
-        if task.name == "jailbox-keeper":
-            for fd in os.listdir(f"/proc/{pid}/fdinfo"):
-                info = Path(f"/proc/{pid}/fdinfo/{fd}").read_text(encoding="ascii")
-                if f"\nPid:\t{host}\n" in info:
-                    return pid
+    """
+    Find the keeper of a host process: it holds a pidfd of its host.
+
+    So do, for a moment, the children with which it makes namespaces ahead. They have
+    its name too, and a lower number than it once the numbers have wrapped around.
+    """
+    found = {
+        pid: task.parent
+        for pid, task in tasks().items()
+        if task.name == "jailbox-keeper" and _holds_pidfd_of(host, by=pid)
+    }
+    for pid, parent in found.items():
+        if parent not in found:
+            return pid
     raise AssertionError("no keeper")
+
+
+def _holds_pidfd_of(host: int, *, by: int) -> bool:
+    """Whether a process, which may end meanwhile, has a pidfd of *host*."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for fd in os.listdir(f"/proc/{by}/fdinfo"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                info = Path(f"/proc/{by}/fdinfo/{fd}").read_text(encoding="ascii")
+                if f"\nPid:\t{host}\n" in info:
+                    return True
+    return False
 
 
 def on_the_host(marker: str) -> int:
